@@ -1,0 +1,1 @@
+"""The paged-KV serving engine will live here."""

@@ -1,0 +1,1 @@
+"""Technology + port: the world as it is."""

@@ -1,0 +1,1 @@
+"""Battery, tariff, dispatch plan and the guard of every setpoint. Pure."""

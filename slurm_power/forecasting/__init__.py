@@ -1,0 +1,1 @@
+"""Load forecasts with quantiles. Pure."""

@@ -1,0 +1,1 @@
+"""DynamoLLM's managers (pure decisions) will live here."""

@@ -1,0 +1,1 @@
+"""What the site measures: readings with their age, and the snapshot of one tick."""

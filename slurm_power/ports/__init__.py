@@ -1,0 +1,1 @@
+"""One small Protocol per file: what the decisions need from the world."""

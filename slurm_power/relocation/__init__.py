@@ -1,0 +1,1 @@
+"""Jobs, and which of them wait, run slower or move when power is short. Pure."""

@@ -1,0 +1,1 @@
+"""The GPU service quality proof (pure arithmetic) will live here."""

@@ -1,0 +1,1 @@
+"""Shipped stand-ins that behave: they pass the same contracts as the real parts."""

@@ -1,0 +1,1 @@
+"""Emulated GPUs behind the real pynvml."""

@@ -1,0 +1,1 @@
+"""HTTP: it serves what the controller knows, it never decides."""

@@ -1,0 +1,1 @@
+"""DeepSpeed training will live here; it never imports slurm_power."""
