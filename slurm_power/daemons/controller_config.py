@@ -44,7 +44,7 @@ class ControllerConfig:
 
     def __post_init__(self) -> None:
         require(self.tick_period_s > 0, "tick_period_s", self.tick_period_s, "must be above 0")
-        require(0 < self.fast_period_s, "fast_period_s", self.fast_period_s, "must be above 0")
+        require(self.fast_period_s > 0, "fast_period_s", self.fast_period_s, "must be above 0")
         require(
             self.lease_s >= 2 * self.tick_period_s or self.lease_s >= 10 * self.fast_period_s,
             "lease_s",

@@ -54,6 +54,7 @@ class Job:
     admin_comment: str
     raw_state: str = ""
     node_count: int = 1
+    end_wall_s: float | None = None  # when it ended; None while it has not
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,159 @@
+"""What the controller knows, as plain JSON objects: the one shape that CLI, dashboard and tests read.
+
+Ages are in seconds at the moment of asking; watts, joules and fractions as everywhere. Unknown is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from slurm_power.ess.plan import DispatchPlan
+from slurm_power.ess.setpoint import EssSetpoint
+from slurm_power.monitoring.readings import EssReading, GridReading, NodeReading, Snapshot
+from slurm_power.relocation.job_mark import parse_mark
+from slurm_power.relocation.jobs import Job, JobState
+from slurm_power.relocation.plan import RelocationPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One decision: what was done to whom, why, and whether the world accepted it."""
+
+    wall_s: float
+    verb: str
+    subject: str  # "job 12", "reservation slurm_power_...", "ess"
+    reason: str
+    failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerView:
+    """One consistent picture; replaced as a whole after every tick."""
+
+    mode: str = "manage"
+    ticks: int = 0
+    ticked_at_s: float | None = None
+    snapshot: Snapshot | None = None
+    plan: DispatchPlan | None = None
+    relocation: RelocationPlan = field(default_factory=RelocationPlan)
+    jobs: Sequence[Job] = ()
+    events: Sequence[Event] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FastView:
+    """The battery loop's picture; replaced after every fast tick."""
+
+    grid: GridReading | None = None
+    ess: EssReading | None = None
+    setpoint: EssSetpoint | None = None
+    clamped: tuple[str, ...] = ()
+    interval_average_watts: float | None = None
+    interval_remaining_s: float | None = None
+    peak_watts: float | None = None  # highest closed interval of this billing period
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+def status_json(
+    view: ControllerView, fast: FastView, nodes: Mapping[str, NodeReading], *, now_s: float
+) -> dict[str, Any]:
+    draws = [node.draw_watts for node in nodes.values()]
+    known = [draw for draw in draws if draw is not None]
+    return {
+        "mode": view.mode,
+        "ticks": view.ticks,
+        "tick_age_s": None if view.ticked_at_s is None else now_s - view.ticked_at_s,
+        "target_watts": None if view.plan is None else view.plan.target_watts,
+        "peak_watts": fast.peak_watts,
+        "interval": {"average_watts": fast.interval_average_watts, "remaining_s": fast.interval_remaining_s},
+        "grid": _aged(fast.grid, now_s),
+        "ess": _aged(fast.ess, now_s),
+        "setpoint": None if fast.setpoint is None else asdict(fast.setpoint),
+        "clamped": list(fast.clamped),
+        "it": {
+            "draw_watts": sum(known) if len(known) == len(draws) and draws else None,
+            "age_s": max((now_s - node.taken_at_s for node in nodes.values()), default=None),
+            "nodes_reporting": len(nodes),
+        },
+        "nodes": [_aged(node, now_s) | {"draw_watts": node.draw_watts} for node in nodes.values()],
+        "failures": {**(view.snapshot.failures if view.snapshot else {}), **fast.failures},
+        "shortfalls": [*(view.plan.shortfalls if view.plan else ()), *view.relocation.shortfalls],
+    }
+
+
+def plan_json(view: ControllerView) -> dict[str, Any]:
+    if view.plan is None:
+        return {"plan": None}
+    return {"plan": asdict(view.plan), "relocation": asdict(view.relocation)}
+
+
+def jobs_json(view: ControllerView) -> list[dict[str, Any]]:
+    """Pending and running jobs, each with what we know about why it waits or runs slower."""
+    return [
+        {
+            "job_id": job.job_id,
+            "user_name": job.user_name,
+            "name": job.name,
+            "state": job.state.value,
+            "state_reason": job.state_reason,
+            "power_class": (mark := parse_mark(job.admin_comment)).request.power_class,
+            "licenses": dict(job.licenses),
+            "capped_watts": mark.capped_watts,
+            "deferred_until_wall_s": mark.deferred_until_wall_s,
+            "why": _why(job, view),
+        }
+        for job in view.jobs
+        if job.state in (JobState.PENDING, JobState.RUNNING, JobState.SUSPENDED)
+    ]
+
+
+def _why(job: Job, view: ControllerView) -> str:
+    """The last decision about this job, else what Slurm's own reason means here."""
+    subject = f"job {job.job_id}"
+    decisions = [event.reason for event in view.events if event.subject == subject]
+    if decisions:
+        return decisions[-1]
+    if job.state is JobState.PENDING and job.state_reason == "Licenses":
+        reasons = [action.reason for action in view.relocation.reservations]
+        held = [event.reason for event in view.events if event.subject.startswith("reservation ")]
+        latest = (reasons or held or ["no reservation of ours"])[-1]
+        return f"waits for watts: asks {dict(job.licenses)}; {latest}"
+    if job.state is JobState.PENDING:
+        return f"Slurm: {job.state_reason}"
+    return ""
+
+
+def ess_json(view: ControllerView, fast: FastView, *, now_s: float) -> dict[str, Any]:
+    schedule = (
+        []
+        if view.plan is None
+        else [
+            {
+                "start_wall_s": slot.start_wall_s,
+                "charge_watts": slot.charge_watts,
+                "discharge_watts": slot.discharge_watts,
+                "stored_joules": slot.stored_joules,
+            }
+            for slot in view.plan.slots
+        ]
+    )
+    return {
+        "ess": _aged(fast.ess, now_s),
+        "setpoint": None if fast.setpoint is None else asdict(fast.setpoint),
+        "clamped": list(fast.clamped),
+        "schedule": schedule,
+    }
+
+
+def events_json(view: ControllerView) -> list[dict[str, Any]]:
+    return [asdict(event) for event in view.events]
+
+
+def _aged(reading: GridReading | EssReading | NodeReading | None, now_s: float) -> Any:
+    if reading is None:
+        return None
+    content = asdict(reading)
+    content["age_s"] = now_s - content.pop("taken_at_s")
+    return content
