@@ -12,22 +12,10 @@ from itertools import pairwise
 from slurm_power.ess.battery import BatteryLimits, equivalent_full_cycles
 from slurm_power.ess.tariff import BilledInterval, Tariff, bill
 from slurm_power.relocation.jobs import Job
+from slurm_power.testing.simulated_site.plant import Truth
 
 START_TOLERANCE_S = 3.0
 """Two runs of one stream never start a job in the same second; Slurm's scheduler cycle sets this."""
-
-
-@dataclass(frozen=True, slots=True)
-class TruthRow:
-    """One line of the site's own record."""
-
-    wall_s: float
-    grid_import_watts: float
-    inflexible_watts: float
-    it_watts: float
-    charge_watts: float
-    discharge_watts: float
-    stored_joules: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +43,7 @@ class JobFigures:
 
 
 def metered(
-    rows: Sequence[TruthRow], *, start_wall_s: float, end_wall_s: float, interval_s: float
+    rows: Sequence[Truth], *, start_wall_s: float, end_wall_s: float, interval_s: float
 ) -> tuple[BilledInterval, ...]:
     """Grid import of every whole metering interval between start and end; each row holds until the next."""
     count = int((end_wall_s - start_wall_s + 1e-6) / interval_s)
@@ -72,12 +60,14 @@ def metered(
 
 
 def grid_figures(
-    rows: Sequence[TruthRow], *, tariff: Tariff, battery: BatteryLimits, start_wall_s: float, end_wall_s: float
+    rows: Sequence[Truth], *, tariff: Tariff, battery: BatteryLimits, start_wall_s: float, end_wall_s: float
 ) -> GridFigures:
     intervals = metered(rows, start_wall_s=start_wall_s, end_wall_s=end_wall_s, interval_s=tariff.metering_interval_s)
     due = bill(intervals, tariff=tariff)
     inside = [row for row in rows if start_wall_s <= row.wall_s <= end_wall_s]
-    discharged_joules = sum(row.discharge_watts * (after.wall_s - row.wall_s) for row, after in pairwise(inside))
+    discharged_joules = sum(
+        row.battery_discharge_watts * (after.wall_s - row.wall_s) for row, after in pairwise(inside)
+    )
     return GridFigures(
         peak_grid_watts=due.peak_watts,
         energy_grid_joules=due.energy_joules,
@@ -97,7 +87,8 @@ def job_figures(
     acted_on: Mapping[int, frozenset[str]],
 ) -> JobFigures:
     """`submitted`: job id -> name. `baseline_wait_s`: wait of the same names without management (empty: this is
-    that run). `acted_on`: job id -> verbs of the controller's decisions about it. Delay = wait beyond the baseline's."""
+    that run). `acted_on`: job id -> verbs of the controller's decisions about it.
+    A delay is the wait beyond the baseline's."""
     finished = [job_id for job_id in submitted if job_id in records and records[job_id].raw_state == "COMPLETED"]
     waits = {
         name: wait_s for name, wait_s in ((submitted[i], wait(records[i])) for i in finished) if wait_s is not None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from slurm_power.demo.figures import TruthRow, class_of, job_figures, metered
+from slurm_power.demo.figures import class_of, job_figures, metered
 from slurm_power.demo.stream import draw_stream
 from slurm_power.relocation.jobs import Job, JobState, PowerClass
+from slurm_power.testing.simulated_site.plant import Truth
 
 
-def row(wall_s: float, watts: float) -> TruthRow:
-    return TruthRow(wall_s, watts, watts, 0.0, 0.0, 0.0, 0.0)
+def row(wall_s: float, watts: float) -> Truth:
+    return Truth(wall_s, watts, 0.0, watts, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
 def job(job_id: int, *, submit_wall_s: float, start_wall_s: float | None, raw_state: str = "COMPLETED") -> Job:
