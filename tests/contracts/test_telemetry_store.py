@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from slurm_power.adapters.telemetry_influxdb import InfluxStore
 from slurm_power.adapters.telemetry_sqlite import SqliteStore
 from slurm_power.errors import Unavailable
 from slurm_power.ports.telemetry_store import Point, TelemetryStore
+from slurm_power.testing.influxdb_server import InfluxDbServer, find_program
 from slurm_power.testing.memory_store import MemoryStore
 
 NOON_S = 1_790_000_000.0
@@ -51,12 +53,46 @@ def _sqlite_bench(tmp_path: Path) -> Iterator[Bench]:
     store.close()
 
 
-BENCHES = {"memory": _memory_bench, "sqlite": _sqlite_bench}
+@pytest.fixture(scope="session")
+def influxdb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InfluxDbServer]:
+    with InfluxDbServer(tmp_path_factory.mktemp("influxdb")) as server:
+        yield server
 
 
-@pytest.fixture(params=BENCHES)
+def _influxdb_bench(tmp_path: Path, server: InfluxDbServer) -> Iterator[Bench]:
+    database = tmp_path.name
+    server.create_database(database)
+    store = InfluxStore(
+        url=server.url,
+        org="tests",
+        database=database,
+        token="",
+        spool=tmp_path / "spool.db",
+        flush_period_s=0.05,
+        backoff_max_s=0.2,
+    )
+    yield Bench(store, server.stop_database, server.start)
+    store.close()
+
+
+INFLUXDB = [
+    pytest.mark.influxdb,
+    pytest.mark.xdist_group("influxdb"),
+    pytest.mark.skipif(
+        not all(map(find_program, ("influxd", "nginx"))), reason="influxdb or nginx-light is not installed"
+    ),
+]
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("influxdb", marks=INFLUXDB)])
 def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
-    yield from BENCHES[request.param](tmp_path)
+    match request.param:
+        case "memory":
+            yield from _memory_bench(tmp_path)
+        case "sqlite":
+            yield from _sqlite_bench(tmp_path)
+        case _:
+            yield from _influxdb_bench(tmp_path, request.getfixturevalue("influxdb_server"))
 
 
 @pytest.fixture
