@@ -82,7 +82,7 @@ def cap_step(wanted: EffectiveCap, *, enforced_watts: float, loan: Loan | None, 
     return Keep() if lowered_by_other else Change(wanted.watts)
 
 
-def clock_step(wanted: EffectiveClock, *, loan: Loan | None, last_set_mhz: int | None) -> Step:
+def clock_step(wanted: EffectiveClock, *, loan: Loan | None, last_set_mhz: float | None) -> Step:
     if wanted.mhz is None:
         return Keep() if loan is None else GiveBack(None)
     if loan is None:
