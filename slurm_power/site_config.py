@@ -22,14 +22,14 @@ OWNERS: Mapping[str, str] = {
     "site": "ess.guard:SiteLimits",
     "tariff": "ess.tariff:Tariff",
     "battery": "ess.battery:BatteryLimits",
-    "planner": "ess.dispatch:PlannerConfig",
-    "forecast": "forecasting.naive:ForecastConfig",
+    "planner": "ess.planner_config:PlannerConfig",
+    "forecast": "forecasting.settings:ForecastConfig",
     "relocation": "relocation.settings:RelocationConfig",
     "pcs": "adapters.ess_sunspec:SunSpecEssConfig",
     "meter": "adapters.meter_sunspec:SunSpecMeterConfig",
     "store": "adapters.telemetry_config:StoreConfig",
     "slurm": "adapters.slurm_config:SlurmConfig",
-    "agent": "daemons.node_agent:NodeAgentConfig",
+    "agent": "daemons.node_agent_config:NodeAgentConfig",
     "controller": "daemons.controller_config:ControllerConfig",
 }
 """Table -> the dataclass that owns it. Names, so that an agent does not load the planner's solver."""
