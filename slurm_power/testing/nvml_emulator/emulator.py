@@ -106,39 +106,39 @@ class EmulatedNode:
         return self.base_watts() + sum(self.gpu_draw_watts(uuid) for uuid in self._indices)
 
     def gpu_draw_watts(self, uuid: str) -> float:
-        return float(self._read(uuid).draw_watts)
+        return self._read(uuid).draw_watts
 
     def gpu_energy_joules(self, uuid: str) -> float:
-        return float(self._read(uuid).energy_joules)
+        return self._read(uuid).energy_joules
 
     def gpu_cap_watts(self, uuid: str) -> float:
-        return float(self._read(uuid).limit_watts)
+        return self._read(uuid).limit_watts
 
     def gpu_default_cap_watts(self, uuid: str) -> float:
-        return float(self._read(uuid).default_limit_watts)
+        return self._read(uuid).default_limit_watts
 
     def gpu_clock_mhz(self, uuid: str) -> int:
-        return int(self._read(uuid).clock_mhz)
+        return self._read(uuid).clock_mhz
 
     def locked_clock_mhz(self, uuid: str) -> int | None:
         """Upper side of the clock lock; None without one."""
-        return int(self._read(uuid).lock_max_mhz) or None
+        return self._read(uuid).lock_max_mhz or None
 
     def gpu_temperature_celsius(self, uuid: str) -> float:
-        return float(self._read(uuid).temperature_celsius)
+        return self._read(uuid).temperature_celsius
 
     def gpu_utilisation_fraction(self, uuid: str) -> float:
-        return float(self._read(uuid).utilisation_fraction)
+        return self._read(uuid).utilisation_fraction
 
     def gpu_throttle_reasons(self, uuid: str) -> int:
         """NVML's nvmlClocksEventReason bits."""
-        return int(self._read(uuid).reasons)
+        return self._read(uuid).reasons
 
     def power_violation_s(self, uuid: str) -> float:
-        return float(self._read(uuid).power_violation_s)
+        return self._read(uuid).power_violation_s
 
     def thermal_violation_s(self, uuid: str) -> float:
-        return float(self._read(uuid).thermal_violation_s)
+        return self._read(uuid).thermal_violation_s
 
     def fault(self, uuid: str) -> Fault:
         return _FAULTS[self._read(uuid).fault]

@@ -19,6 +19,21 @@ LIBRARY_NAME = "libnvidia-ml.so.1"
 class Reading(ctypes.Structure):
     """`struct emu_reading` of emulator.h."""
 
+    draw_watts: float
+    energy_joules: float
+    limit_watts: float
+    default_limit_watts: float
+    temperature_celsius: float
+    utilisation_fraction: float
+    power_violation_s: float
+    thermal_violation_s: float
+    reasons: int
+    clock_mhz: int
+    lock_max_mhz: int
+    fault: int
+    minor: int
+    uuid: bytes
+
     _fields_ = [
         ("draw_watts", ctypes.c_double),
         ("energy_joules", ctypes.c_double),
