@@ -99,8 +99,28 @@ def test_a_slowdown_outside_the_rule_is_refused(parse: Parse, text: str) -> None
 
 @pytest.mark.parametrize(
     "text",
-    [*_NO_NUMBERS, ":", "1:", ":1", "1:60", "1::1", "1:2:3:4", "1-", "-1", "1-24", "1-1:60", "1--1", "1-1-1", "1-:5"]
-    + ["1:001", "366-00:00:01", "527041", "UNLIMITED", "INFINITE", "now"],
+    [
+        *_NO_NUMBERS,
+        "1:001",
+        "366-00:00:01",
+        "527041",
+        "UNLIMITED",
+        "INFINITE",
+        "now",
+        ":",
+        "1:",
+        ":1",
+        "1:60",
+        "1::1",
+        "1:2:3:4",
+        "1-",
+        "-1",
+        "1-24",
+        "1-1:60",
+        "1--1",
+        "1-1-1",
+        "1-:5",
+    ],
 )
 def test_a_delay_outside_slurms_syntax_is_refused(parse: Parse, text: str) -> None:
     assert parse("delay", text) is None

@@ -53,8 +53,10 @@ def test_every_setting_can_be_given(plugin_parts: ctypes.CDLL) -> None:
 
 @pytest.mark.parametrize(
     "argument",
-    ["min_cap", "min_cap=", "min_cap=-1", "min_cap=2x", "maxcap=3", "deadline_ms=0", "deadline_ms=901"]
-    + ["agent_socket=relative", "agent_socket=" + "/x" * 200],
+    [
+        *["min_cap", "min_cap=", "min_cap=-1", "min_cap=2x", "maxcap=3", "deadline_ms=0", "deadline_ms=901"],
+        *["agent_socket=relative", "agent_socket=" + "/x" * 200],
+    ],
 )
 def test_an_unreadable_argument_is_named_and_the_others_count(plugin_parts: ctypes.CDLL, argument: str) -> None:
     defaults, _ = read(plugin_parts)
