@@ -83,12 +83,16 @@ def job_figures(
     submitted: Mapping[int, str],
     records: Mapping[int, Job],
     *,
+    refused: Sequence[str] = (),
     baseline_wait_s: Mapping[str, float],
     acted_on: Mapping[int, frozenset[str]],
 ) -> JobFigures:
-    """`submitted`: job id -> name. `baseline_wait_s`: wait of the same names without management (empty: this is
-    that run). `acted_on`: job id -> verbs of the controller's decisions about it.
-    A delay is the wait beyond the baseline's."""
+    """What became of the jobs.
+
+    `submitted`: job id -> name; `refused`: names that sbatch would not take (they are lost);
+    `baseline_wait_s`: wait of the same names without management (empty: this is that run), beyond which a wait
+    is a delay; `acted_on`: job id -> verbs of the controller's decisions about it.
+    """
     finished = [job_id for job_id in submitted if job_id in records and records[job_id].raw_state == "COMPLETED"]
     waits = {
         name: wait_s for name, wait_s in ((submitted[i], wait(records[i])) for i in finished) if wait_s is not None
@@ -98,9 +102,9 @@ def job_figures(
     firm_touched = {name for job_id, name in submitted.items() if class_of(name) == "firm" and acted_on.get(job_id)}
     classes = sorted({class_of(name) for name in submitted.values()})
     return JobFigures(
-        jobs_submitted=len(submitted),
+        jobs_submitted=len(submitted) + len(refused),
         jobs_finished=len(finished),
-        jobs_lost=len(submitted) - len(finished),
+        jobs_lost=len(submitted) + len(refused) - len(finished),
         jobs_delayed=len(late),
         jobs_capped=sum("cap" in verbs for verbs in acted_on.values()),
         jobs_requeued=sum("requeue" in verbs for verbs in acted_on.values()),

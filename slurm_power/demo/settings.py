@@ -10,13 +10,15 @@ from slurm_power.errors import require
 
 DAYS_PER_MONTH = 30
 SECONDS_PER_DAY = 86_400.0
+DEFAULT_SEED = 3
+DEFAULT_DAY_S = 150.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSettings:
     directory: Path
-    seed: int = 3
-    day_s: float = 150.0
+    seed: int = DEFAULT_SEED
+    day_s: float = DEFAULT_DAY_S
     slots_per_day: int = 30
     """Planning slots, and metering intervals, of one day."""
 
@@ -27,8 +29,11 @@ class DemoSettings:
     """Day of the file; None: the day with the highest peak that has a day before it."""
 
     store: Literal["sqlite", "influxdb"] = "sqlite"
-    drain_s: float = 75.0
-    """How long after the day's end the last jobs may still run."""
+    window_fraction: float = 1.2
+    """Both runs are measured and billed for so many days: the day itself and the night into which work moved."""
+
+    drain_s: float = 60.0
+    """How long after that the last jobs may still run; a job that has not ended then is lost."""
 
     nodes: int = 4
     gpus_per_node: int = 4
@@ -57,6 +62,10 @@ class DemoSettings:
     @property
     def slot_s(self) -> float:
         return self.day_s / self.slots_per_day
+
+    @property
+    def window_s(self) -> float:
+        return self.window_fraction * self.day_s
 
     @property
     def gpus(self) -> int:

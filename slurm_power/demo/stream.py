@@ -32,7 +32,6 @@ class DemoJob:
             f"--gpus={self.gpus}",
             "--nodes=1",
             f"--time={self.limit_minutes}",
-            "--mem=100",
         ]
         if self.power_class is not None:
             options.append(f"--power-class={self.power_class.value}")
