@@ -24,7 +24,7 @@ class PcsDevice:
     def __init__(self, pcs: Pcs) -> None:
         self.pcs = pcs
         self.map = SunSpecMap((COMMON, MEASURE, CAPACITY, CONTROL, STORAGE, DER))
-        self._controller_heartbeat = 0
+        self.heartbeat = 0  # the controller's, as last written
         self._fill_constants()
         self.refresh()
 
@@ -102,7 +102,7 @@ class PcsDevice:
                 case "AlarmReset" if value == 1:
                     pcs.reset_alarms()
                 case "ControllerHb":
-                    self._controller_heartbeat = int(value)
+                    self.heartbeat = int(value)
         if touched_setpoint:
             pcs.restart_revert_timer()
 
@@ -192,7 +192,7 @@ class PcsDevice:
             {
                 "LocRemCtl": int(pcs.local),
                 "DERHb": int(pcs.age_s) % 65_536,
-                "ControllerHb": self._controller_heartbeat,
+                "ControllerHb": self.heartbeat,
                 "AlarmReset": 0,
                 "OpCtl": int(pcs.operation),
             },

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -24,6 +24,7 @@ GENERATED_DAYS = 8
 GENERATED_SAMPLES_PER_DAY = 96
 
 Floats = npt.NDArray[np.float64]
+Parser = Callable[[str], float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +130,15 @@ def _day_shape(hour: float, hour_of_peak: float) -> float:
 
 
 def read_power_table(lines: Iterable[str], *, unit: str | None) -> tuple[Floats, Floats]:
-    """Seconds and watts in time order. The first column that holds times, the first other that holds numbers."""
+    """Seconds and watts in time order. The first column of dates (else of
+    numbers, as seconds) is the time, the first other one of numbers the power."""
     rows = [row for row in csv.reader(lines) if row]
     if len(rows) < 3:
         raise ConfigError("csv_file: needs a header and at least two rows")
     header, body = rows[0], rows[1:]
-    time_column = _first_column(body[0], _seconds, but=None)
+    time_column = _first_column(body[0], _date_seconds, but=None)
+    if time_column is None:
+        time_column = _first_column(body[0], _number, but=None)
     power_column = _first_column(body[0], _number, but=time_column)
     if time_column is None or power_column is None:
         raise ConfigError(f"csv_file: columns {header} hold no time and power")
@@ -148,16 +152,15 @@ def read_power_table(lines: Iterable[str], *, unit: str | None) -> tuple[Floats,
     return np.array(ordered), np.array([table[s] for s in ordered])
 
 
-def _first_column(row: Sequence[str], parse: object, *, but: int | None) -> int | None:
+def _first_column(row: Sequence[str], parse: Parser, *, but: int | None) -> int | None:
     for column in range(len(row)):
         if column != but and _cell(row, column, parse) is not None:
             return column
     return None
 
 
-def _cell(row: Sequence[str], column: int, parse: object) -> float | None:
-    value = parse(row[column]) if callable(parse) and column < len(row) else None
-    return value if isinstance(value, float) else None
+def _cell(row: Sequence[str], column: int, parse: Parser) -> float | None:
+    return parse(row[column]) if column < len(row) else None
 
 
 def _number(text: str) -> float | None:
@@ -168,13 +171,20 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _seconds(text: str) -> float | None:
-    """ISO time (read as UTC unless it names its zone) or plain seconds."""
+def _date_seconds(text: str) -> float | None:
+    """ISO date and time, read as UTC unless it names its zone."""
+    if "-" not in text:  # fromisoformat also takes bare digits
+        return None
     try:
         when = datetime.fromisoformat(text.strip())
     except ValueError:
-        return _number(text)
+        return None
     return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
+
+
+def _seconds(text: str) -> float | None:
+    seconds = _date_seconds(text)
+    return _number(text) if seconds is None else seconds
 
 
 def _watts_per_unit(unit: str | None, column_name: str) -> float:
