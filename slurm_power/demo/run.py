@@ -114,9 +114,8 @@ def _report(settings: DemoSettings, day: str | int, unmanaged: RunResult, manage
         "cluster": f"real Slurm, {settings.nodes} nodes x {settings.gpus_per_node} emulated GPUs",
         "building load": "generated" if settings.load_file is None else f"{settings.load_file.name}, day {day}",
         "prices": f"energy per kWh {settings.energy_price_per_kwh}, from 16 to 21 h "
-        f"{settings.energy_peak_price_per_kwh}, demand per kW and month {settings.demand_price_per_kw}; the bill is this "
-        "day's energy (as if the day had "
-        "lasted 24 h) and the demand charge of the month whose peak this day sets",
+        f"{settings.energy_peak_price_per_kwh}, demand per kW and month {settings.demand_price_per_kw}",
+        "bill": "this day's energy, as if it had lasted 24 h, and the demand charge of the month whose peak it sets",
         "store": settings.store,
     }
     write_json(json_file, unmanaged, managed, about=about)
