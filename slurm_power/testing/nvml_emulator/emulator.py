@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from slurm_power.errors import ConfigError, DeviceError, DeviceGone, DeviceRefused, Unavailable
+from slurm_power.errors import ConfigError, DeviceError, DeviceGone, DeviceRefused, NotPermitted, Unavailable
 from slurm_power.testing.nvml_emulator.library import Reading, build_library, load_library
 
 __all__ = ["ENVIRONMENT", "EmulatedNode", "Fault", "build_library"]
@@ -21,7 +21,7 @@ ENVIRONMENT = "SLURM_POWER_EMULATED_NODE"
 Fault = Literal["none", "lost", "unknown-error", "overheat"]
 _FAULTS: tuple[Fault, ...] = ("none", "lost", "unknown-error", "overheat")
 
-_INVALID_ARGUMENT, _NOT_FOUND, _DRIVER_NOT_LOADED = 2, 6, 9
+_INVALID_ARGUMENT, _NO_PERMISSION, _NOT_FOUND, _DRIVER_NOT_LOADED = 2, 4, 6, 9
 _TIMEOUT, _GPU_IS_LOST, _OPERATING_SYSTEM, _VERSION_MISMATCH, _NO_RESOURCES = 10, 15, 17, 18, 23
 
 
@@ -215,6 +215,7 @@ class EmulatedNode:
 
 _ERRORS: dict[int, tuple[type[Exception], str]] = {
     _INVALID_ARGUMENT: (ConfigError, "a value is outside what the emulated board allows"),
+    _NO_PERMISSION: (NotPermitted, "this user may not open the state file"),
     _NOT_FOUND: (DeviceGone, "no such load, or its process is dead"),
     _DRIVER_NOT_LOADED: (Unavailable, "no emulated node there"),
     _TIMEOUT: (Unavailable, "another process holds the emulated node's lock"),

@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LOCK_PATIENCE_S 5 /* a holder stopped by SIGSTOP must not hang the others for ever */
+#define LOCK_PATIENCE_S 2 /* a holder stopped by SIGSTOP must not hang the others for ever */
 #define LOOK_AT_PROCESSES_EVERY_NS 20000000
 
 int64_t emu_boottime_ns(void)
@@ -105,7 +105,7 @@ int emu_state_map(const char *path, struct emu_state **state)
 	int fd = open(path, O_RDWR | O_CLOEXEC);
 
 	if (fd < 0)
-		return NVML_ERROR_DRIVER_NOT_LOADED;
+		return errno == EACCES ? NVML_ERROR_NO_PERMISSION : NVML_ERROR_DRIVER_NOT_LOADED;
 	if (fstat(fd, &facts) != 0 || facts.st_size != (off_t)sizeof(**state)) {
 		close(fd);
 		return NVML_ERROR_LIB_RM_VERSION_MISMATCH;
