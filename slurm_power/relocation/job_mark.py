@@ -22,6 +22,7 @@ class JobMark:
     capped_watts: float | None = None  # cap per GPU set by us; None: not capped by us
     requeued: int = 0  # how often we requeued it
     licenses_before: int | None = None  # the watts licence that a cap of ours has shrunk
+    drawn_watts: float | None = None  # what its busiest GPU drew before our first cap: never read from a capped draw
 
 
 def parse_mark(admin_comment: str) -> JobMark:
@@ -44,6 +45,7 @@ def parse_mark(admin_comment: str) -> JobMark:
         capped_watts=_number(pairs.get("capped")),
         requeued=_integer(pairs.get("requeued")) or 0,
         licenses_before=_integer(pairs.get("licenses_before")),
+        drawn_watts=_number(pairs.get("drawn")),
     )
 
 
@@ -60,6 +62,7 @@ def with_mark(admin_comment: str, mark: JobMark) -> str:
         ("capped", _plain(mark.capped_watts)),
         ("requeued", mark.requeued or None),
         ("licenses_before", mark.licenses_before),
+        ("drawn", _plain(mark.drawn_watts)),
     ]
     text = ",".join(f"{key}={value}" for key, value in values if value is not None)
     bare = _MARK.sub("", admin_comment).strip()
@@ -70,7 +73,7 @@ def with_mark(admin_comment: str, mark: JobMark) -> str:
 
 def without_actions(mark: JobMark) -> JobMark:
     """The mark as it was before we touched the job."""
-    return replace(mark, deferred_until_wall_s=None, capped_watts=None, licenses_before=None)
+    return replace(mark, deferred_until_wall_s=None, capped_watts=None, licenses_before=None, drawn_watts=None)
 
 
 def _number(text: str | None) -> float | None:

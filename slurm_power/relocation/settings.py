@@ -60,6 +60,9 @@ class RelocationConfig:
     min_deferral_s: float = 60.0
     """Shorter deferrals are left to the licences."""
 
+    min_deferral_saving_fraction: float | None = None
+    """Defer a job that fits now if its energy is cheaper by this much later. None: never for the price alone."""
+
     max_jobs_considered: int = 1000
     """Pending jobs looked at in one tick, in Slurm's order."""
 
