@@ -138,6 +138,13 @@ def test_the_meters_show_the_truth_and_count_its_energy(site: InProcessSite, clo
         assert grid.models[203][0].points["TotWhImp"].cvalue == pytest.approx(truth["grid_import_watts"], rel=0.01)
 
 
+def test_a_meter_takes_a_coarser_scale_before_it_would_overflow(site: InProcessSite) -> None:
+    site.do("add-building-load", watts=2_000_000.0)
+    with closing(scanned(site, 2)) as grid:
+        shown = grid.models[203][0].points["W"].cvalue
+    assert shown == pytest.approx(site.do("truth")["grid_import_watts"], abs=100.0)
+
+
 def test_the_building_follows_its_profile(site: InProcessSite, clock: ManualClock) -> None:
     seen = []
     for _ in range(60):

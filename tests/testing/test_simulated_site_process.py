@@ -125,6 +125,17 @@ def test_a_killed_site_is_unavailable_and_found_again_after_its_restart(site: Si
         assert meter.read().import_watts > 0
 
 
+def test_a_restarted_site_keeps_its_energy_and_its_log(site: SiteProcess) -> None:
+    SiteControl(site.folder / "site.sock").do("jump-soc", stored_fraction=0.25)
+    wait_until(lambda: read_truth(site.folder / "truth.csv")[-1].stored_joules < 0.3 * 7.2e6)
+    rows = len(read_truth(site.folder / "truth.csv"))
+    site.end(signal.SIGKILL)
+    site.start()
+    with closing(site.ess()) as ess:
+        assert ess.read().stored_fraction == pytest.approx(0.25, abs=0.001)
+    wait_until(lambda: len(read_truth(site.folder / "truth.csv")) > rows)
+
+
 def test_a_restart_between_two_reads_goes_unnoticed(site: SiteProcess) -> None:
     with closing(site.ess()) as ess:
         ess.read()

@@ -36,6 +36,17 @@ def test_a_torn_last_row_is_left_out(tmp_path: Path) -> None:
     assert read_truth(tmp_path / "truth.csv") == [MOMENT]
 
 
+def test_a_new_log_goes_on_where_the_old_one_was_torn(tmp_path: Path) -> None:
+    with TruthLog(tmp_path / "truth.csv") as log:
+        log.write(MOMENT)
+    with (tmp_path / "truth.csv").open("a") as file:
+        file.write("1700000001.0,90")
+    later = replace(MOMENT, wall_s=MOMENT.wall_s + 60.0)
+    with TruthLog(tmp_path / "truth.csv") as log:
+        log.write(later)
+    assert read_truth(tmp_path / "truth.csv") == [MOMENT, later]
+
+
 def test_the_columns_are_what_figures_are_made_from() -> None:
     assert COLUMNS == (
         "wall_s",

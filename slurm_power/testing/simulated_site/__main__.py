@@ -16,7 +16,9 @@ from slurm_power.errors import ConfigError, SlurmPowerError
 from slurm_power.testing.simulated_site.clock import HostClock
 from slurm_power.testing.simulated_site.config import SimulatedSiteConfig, load_site_config
 from slurm_power.testing.simulated_site.node_draws import NodeDraws
+from slurm_power.testing.simulated_site.plant import Truth
 from slurm_power.testing.simulated_site.site import SimulatedSite
+from slurm_power.testing.simulated_site.truth_log import read_truth
 
 
 @click.command()
@@ -24,6 +26,7 @@ from slurm_power.testing.simulated_site.site import SimulatedSite
 def main(config_file: Path) -> None:
     """Serve a simulated PCS with battery and its meters over SunSpec Modbus TCP."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("pymodbus").setLevel(logging.WARNING)
     try:
         asyncio.run(serve(load_site_config(config_file)))
     except SlurmPowerError as error:
@@ -37,6 +40,9 @@ async def serve(config: SimulatedSiteConfig) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     nodes = NodeDraws([Path(path) for path in config.site.node_state_files])
     site = SimulatedSite(config, clock=HostClock(), it_watts=nodes.total_watts, csv_lines=_csv_lines(config))
+    earlier = _earlier_truth(config)
+    if earlier:
+        site.resume(earlier[-1])
     port = await site.start()
     ready = {"host": config.site.host, "port": port, "pid": os.getpid(), "start_wall_s": site.start_wall_s}
     try:
@@ -47,6 +53,15 @@ async def serve(config: SimulatedSiteConfig) -> None:
             Path(config.site.ready_file).unlink(missing_ok=True)
         await site.stop()
         nodes.close()
+
+
+def _earlier_truth(config: SimulatedSiteConfig) -> list[Truth]:
+    """Rows of an earlier process of this site; a log of something else is refused."""
+    path = None if config.site.truth_log is None else Path(config.site.truth_log)
+    try:
+        return [] if path is None or not path.exists() else read_truth(path)
+    except (KeyError, ValueError, TypeError) as cause:
+        raise ConfigError(f"[site] truth_log = {path}: holds something else") from cause
 
 
 def _csv_lines(config: SimulatedSiteConfig) -> list[str] | None:

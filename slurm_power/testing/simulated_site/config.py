@@ -35,7 +35,7 @@ class SiteConfig:
     """State files of the emulated nodes whose draw is behind this connection."""
 
     truth_log: str | None = None
-    """CSV file with the site's true figures, written anew at start."""
+    """CSV file with the site's true figures. An existing one is continued, its last stored energy included."""
 
     ready_file: str | None = None
     """JSON file with host, port, pid and start_wall_s, written once the server listens, removed at the end."""

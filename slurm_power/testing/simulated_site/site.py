@@ -13,7 +13,7 @@ from slurm_power.testing.simulated_site.config import SimulatedSiteConfig
 from slurm_power.testing.simulated_site.control import serve_control
 from slurm_power.testing.simulated_site.modbus_server import BusDevice, ModbusBus
 from slurm_power.testing.simulated_site.pcs import Pcs
-from slurm_power.testing.simulated_site.plant import Plant
+from slurm_power.testing.simulated_site.plant import Plant, Truth
 from slurm_power.testing.simulated_site.profile import load_profile
 from slurm_power.testing.simulated_site.truth_log import TruthLog
 
@@ -43,6 +43,11 @@ class SimulatedSite:
         if site.building_meter_unit is not None:
             devices[site.building_meter_unit] = self.plant.building_meter
         self.bus = ModbusBus(devices, before_request=self.plant.advance)
+
+    def resume(self, last: Truth) -> None:
+        """Go on with the energy the battery held when an earlier process of this site ended."""
+        self.plant.pcs.pcs.battery.stored_joules = last.stored_joules
+        self.plant.refresh()
 
     async def start(self) -> int:
         """Serve Modbus; the port in use."""

@@ -14,10 +14,15 @@ COLUMNS = tuple(field.name for field in fields(Truth))
 
 
 class TruthLog:
+    """Goes on where an earlier process of the same site ended, so that a restart loses no figure."""
+
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w", buffering=1, newline="")
+        whole_bytes = _whole_bytes(path)
+        self._file = path.open("a", buffering=1, newline="")
+        self._file.truncate(whole_bytes)
         self._rows = csv.DictWriter(self._file, COLUMNS)
-        self._rows.writeheader()
+        if not whole_bytes:
+            self._rows.writeheader()
         self._last_wall_s: float | None = None
 
     def write(self, truth: Truth) -> None:
@@ -35,6 +40,11 @@ class TruthLog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _whole_bytes(path: Path) -> int:
+    """Length up to the last whole row; a killed process may have left half of one."""
+    return path.read_bytes().rfind(b"\n") + 1 if path.exists() else 0
 
 
 def read_truth(path: Path) -> list[Truth]:
