@@ -176,25 +176,20 @@ class NodeAgent:
     # Steps of the tick
 
     def _find_gpus(self) -> None:
-        """Look the boards up, at start and while one is lost."""
+        """Look the boards up: at start, and from then on for those that are lost or come late."""
         try:
-            found = self._inventory.gpus()
-        except DeviceError as error:
+            found = [ManagedGpu(gpu) for gpu in self._inventory.gpus()]
+        except (DeviceError, Unavailable) as error:
             log.error("cannot list the GPUs: %s", error)
             return
-        for gpu in found:
-            try:
-                managed = ManagedGpu(gpu)
-            except DeviceError as error:
-                log.error("a GPU cannot be read: %s", error)
-                continue
+        for managed in found:
             known = self._gpus.setdefault(managed.uuid, managed)
             if known.lost:
-                known.replace_device(gpu)
+                known.replace_device(managed)
 
     def _sample(self) -> None:
         now_s = self._clock.now_s()
-        if any(gpu.lost for gpu in self._gpus.values()) and self._due("rescan", self.config.rescan_period_s):
+        if self._due("rescan", self.config.rescan_period_s):
             self._find_gpus()
         for gpu in self._gpus.values():
             came_back = gpu.take_sample(now_s=now_s)
@@ -228,6 +223,8 @@ class NodeAgent:
         if gpu.enforced_watts is None or cap is None:
             return []
         loans = self._book.loans
+        if (gpu.uuid, Knob.CAP) in loans:
+            gpu.note_held_cap(cap.watts)
         return [
             (
                 Knob.CAP,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from slurm_power.errors import DeviceError, DeviceGone
+from slurm_power.errors import DeviceError, DeviceGone, SlurmPowerError, Unavailable
 from slurm_power.gpu.allocation import NodeGpu
 from slurm_power.gpu.borrowing import Borrow, Change, GiveBack, Keep, Knob, Step
 from slurm_power.gpu.caps import same_cap
@@ -47,7 +47,7 @@ class ManagedGpu:
         """Read all counters; True when the GPU was lost and is back."""
         try:
             self.sample = self._gpu.sample()
-        except DeviceError as error:
+        except (DeviceError, Unavailable) as error:
             self._unreadable(error)
             return False
         came_back, self.lost = self.lost, False
@@ -60,16 +60,22 @@ class ManagedGpu:
         """Read the enforced limit alone, between two samples."""
         try:
             self.enforced_watts = self._gpu.enforced_cap_watts()
-        except DeviceError as error:
+        except (DeviceError, Unavailable) as error:
             self._unreadable(error)
 
     def board_was_reset(self) -> bool:
-        """True when the limit is not the one we set last: a reset board has forgotten it."""
+        """True when the limit is not the one it held for us: a reset board has forgotten it."""
         last = self.last_set.get(Knob.CAP)
-        return last is None or self.enforced_watts is None or not same_cap(last, self.enforced_watts)
+        return last is not None and self.enforced_watts is not None and not same_cap(last, self.enforced_watts)
 
-    def replace_device(self, gpu: Gpu) -> None:
-        self._gpu = gpu
+    def note_held_cap(self, watts: float) -> None:
+        """After a restart: the board holds what an earlier run of the agent set."""
+        if self.enforced_watts is not None and same_cap(self.enforced_watts, watts):
+            self.last_set.setdefault(Knob.CAP, watts)
+
+    def replace_device(self, other: ManagedGpu) -> None:
+        """The same board, opened anew."""
+        self._gpu = other._gpu
 
     def carry_out(self, knob: Knob, step: Step, *, now_s: float) -> bool:
         """True when the board now holds what `step` wanted. A refusal is kept in `error`, never raised."""
@@ -77,7 +83,7 @@ class ManagedGpu:
             return False
         try:
             self._write(knob, step)
-        except DeviceGone as error:
+        except (DeviceGone, Unavailable) as error:
             self._unreadable(error)
             return False
         except DeviceError as error:
@@ -109,7 +115,7 @@ class ManagedGpu:
                 self._gpu.unlock_clock()
                 self.last_set.pop(knob, None)
 
-    def _unreadable(self, error: DeviceError) -> None:
+    def _unreadable(self, error: SlurmPowerError) -> None:
         self.sample, self.enforced_watts = None, None
         self.lost = self.lost or isinstance(error, DeviceGone)
         self._set_trouble(str(error))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-CAP_TOLERANCE_WATTS = 0.5
-"""Two caps closer than this are the same: boards keep milliwatts, people write watts."""
+CAP_TOLERANCE_WATTS = 1.0
+"""Two caps this close are the same: a board may round what it is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,4 +76,4 @@ def effective_clock(sources: ClockSources) -> EffectiveClock:
 
 
 def same_cap(left_watts: float, right_watts: float) -> bool:
-    return abs(left_watts - right_watts) < CAP_TOLERANCE_WATTS
+    return abs(left_watts - right_watts) <= CAP_TOLERANCE_WATTS
