@@ -10,7 +10,7 @@
 static const struct settings defaults = {
 	.min_cap_watts = 200,
 	.max_cap_watts = 700,
-	.min_clock_mhz = 210,
+	.min_clock_mhz = 345,
 	.max_clock_mhz = 1980,
 	.deadline_ms = 200,
 	.agent_socket = "/run/slurm-power/agent.sock",

@@ -168,7 +168,7 @@ def test_slurmctld_reads_an_option_as_the_plugin_does(
     function.restype = ctypes.c_bool
     value = ctypes.c_long()
     accepted = function(text.encode(), ctypes.byref(value))
-    bounds = {"watts": (200, 700), "mhz": (210, 1980)}.get(number)
+    bounds = {"watts": (200, 700), "mhz": (345, 1980)}.get(number)
     expected = value.value if accepted and (not bounds or bounds[0] <= value.value <= bounds[1]) else None
     option = {
         "watts": "gpu_power_cap",
