@@ -121,11 +121,14 @@ def test_temperature_follows_the_draw_with_delay(node: EmulatedNode, gpu: str) -
 
 def test_hot_air_slows_the_gpu_but_does_not_stop_it(node: EmulatedNode, gpu: str) -> None:
     node.set_fault(gpu, "overheat")
-    seen = 0
+    seen, hottest = 0, 0.0
     for _ in range(100):
         node.pass_time(1)
         seen |= node.gpu_throttle_reasons(gpu)
+        hottest = max(hottest, node.gpu_temperature_celsius(gpu))
     assert seen & SW_THERMAL
+    assert seen & HW_THERMAL
+    assert 90 <= hottest < 95  # above the hardware's slowdown, below its shutdown
     assert node.thermal_violation_s(gpu) > 50
     assert node.gpu_temperature_celsius(gpu) < 90
     assert 0 < work_in(node, gpu, seconds=10) < 8

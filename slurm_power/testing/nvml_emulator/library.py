@@ -78,7 +78,11 @@ def default_build_dir() -> Path:
     checkout = SOURCES.parents[2]
     if (checkout / "setup.cfg").is_file():
         return checkout / "build" / "nvml"
-    return Path(tempfile.gettempdir()) / f"slurm-power-nvml-{os.getuid()}"
+    folder = Path(tempfile.gettempdir()) / f"slurm-power-nvml-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+        raise Unavailable(f"{folder} belongs to another user: not loading a library from there")
+    return folder
 
 
 def build_library(build_dir: Path | None = None) -> Path:
@@ -88,9 +92,7 @@ def build_library(build_dir: Path | None = None) -> Path:
     """
     folder = (build_dir or default_build_dir()).resolve()
     if not _is_current(folder / LIBRARY_NAME) and not _is_given(folder):
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        if folder.stat().st_uid not in (0, os.geteuid()):
-            raise Unavailable(f"{folder} belongs to another user: not building there")
+        folder.mkdir(parents=True, exist_ok=True)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _make(folder)
