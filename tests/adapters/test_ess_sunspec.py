@@ -9,8 +9,8 @@ import pytest
 from slurm_power.adapters.ess_sunspec import SunSpecEss, SunSpecEssConfig
 from slurm_power.errors import ConfigError, DeviceRefused, Unavailable
 from slurm_power.ess.setpoint import EssSetpoint
+from slurm_power.testing.fake_clock import FakeClock
 from slurm_power.testing.simulated_site.battery import BatteryConfig
-from slurm_power.testing.simulated_site.clock import ManualClock
 from slurm_power.testing.simulated_site.config import SimulatedSiteConfig
 from slurm_power.testing.simulated_site.in_process import InProcessSite
 from slurm_power.testing.simulated_site.pcs import PcsConfig
@@ -20,12 +20,12 @@ WSET_BLOCK = 11  # registers from 704 WSetEna to WSetRvrtTms
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def site(clock: ManualClock) -> Iterator[InProcessSite]:
+def site(clock: FakeClock) -> Iterator[InProcessSite]:
     config = SimulatedSiteConfig(
         load=LoadConfig(day_s=120.0, mean_watts=9000.0, peak_watts=14_000.0),
         battery=BatteryConfig(rated_joules=7_200_000.0, max_charge_watts=3000.0, max_discharge_watts=4000.0),
@@ -36,7 +36,7 @@ def site(clock: ManualClock) -> Iterator[InProcessSite]:
 
 
 @pytest.fixture
-def ess(site: InProcessSite, clock: ManualClock) -> Iterator[SunSpecEss]:
+def ess(site: InProcessSite, clock: FakeClock) -> Iterator[SunSpecEss]:
     settings = SunSpecEssConfig(host=site.host, port=site.port, timeout_s=0.5, revert_s=10.0)
     adapter = SunSpecEss(settings, clock=clock)
     yield adapter
@@ -66,7 +66,7 @@ def test_every_command_hands_over_its_dead_man_time_in_whole_seconds(site: InPro
 
 
 def test_the_dead_man_leaves_the_setpoint_enabled_at_zero(
-    site: InProcessSite, ess: SunSpecEss, clock: ManualClock
+    site: InProcessSite, ess: SunSpecEss, clock: FakeClock
 ) -> None:
     ess.command(EssSetpoint(discharge_watts=1000.0), revert_s=10.0)
     clock.advance(20.0)
@@ -75,7 +75,7 @@ def test_the_dead_man_leaves_the_setpoint_enabled_at_zero(
     assert (pcs.enabled, pcs.set_watts, pcs.set_percent, pcs.reverts) == (True, 0.0, 0.0, 1)
 
 
-def test_scale_factors_may_move_between_two_polls(site: InProcessSite, ess: SunSpecEss, clock: ManualClock) -> None:
+def test_scale_factors_may_move_between_two_polls(site: InProcessSite, ess: SunSpecEss, clock: FakeClock) -> None:
     ess.command(EssSetpoint(discharge_watts=2000.0), revert_s=60.0)
     clock.advance(5.0)
     before = ess.read()
@@ -89,7 +89,7 @@ def test_scale_factors_may_move_between_two_polls(site: InProcessSite, ess: SunS
 
 
 def test_a_moved_scale_factor_holds_for_the_next_command(
-    site: InProcessSite, ess: SunSpecEss, clock: ManualClock
+    site: InProcessSite, ess: SunSpecEss, clock: FakeClock
 ) -> None:
     ess.read()
     site.do("set-scale", unit=1, model=704, point="WSet_SF", exponent=2)
@@ -98,7 +98,7 @@ def test_a_moved_scale_factor_holds_for_the_next_command(
     assert ess.read().discharge_watts == pytest.approx(2000.0)
 
 
-def test_power_follows_the_ramp(ess: SunSpecEss, clock: ManualClock) -> None:
+def test_power_follows_the_ramp(ess: SunSpecEss, clock: FakeClock) -> None:
     ess.command(EssSetpoint(discharge_watts=4000.0), revert_s=60.0)
     clock.advance(1.0)
     assert ess.read().discharge_watts == pytest.approx(1000.0)

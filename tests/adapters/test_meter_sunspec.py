@@ -9,8 +9,8 @@ import pytest
 
 from slurm_power.adapters.meter_sunspec import SunSpecMeter, SunSpecMeterConfig
 from slurm_power.errors import ConfigError, Unavailable
+from slurm_power.testing.fake_clock import FakeClock
 from slurm_power.testing.simulated_site.battery import BatteryConfig
-from slurm_power.testing.simulated_site.clock import ManualClock
 from slurm_power.testing.simulated_site.config import SimulatedSiteConfig
 from slurm_power.testing.simulated_site.in_process import InProcessSite
 from slurm_power.testing.simulated_site.pcs import PcsConfig
@@ -24,7 +24,7 @@ def site() -> Iterator[InProcessSite]:
         battery=BatteryConfig(rated_joules=1e6, max_charge_watts=3000.0, max_discharge_watts=3000.0),
         pcs=PcsConfig(max_watts=3000.0),
     )
-    with InProcessSite(config, clock=ManualClock()) as running:
+    with InProcessSite(config, clock=FakeClock()) as running:
         yield running
 
 
@@ -32,7 +32,7 @@ def meter_on(site: InProcessSite, *, unit_id: int = 2, import_is_positive: bool 
     config = SunSpecMeterConfig(
         host=site.host, port=site.port, unit_id=unit_id, timeout_s=1.0, import_is_positive=import_is_positive
     )
-    return SunSpecMeter(config, clock=ManualClock())
+    return SunSpecMeter(config, clock=FakeClock())
 
 
 def test_a_scale_factor_may_move_between_two_polls(site: InProcessSite) -> None:

@@ -14,7 +14,7 @@ import pytest
 from slurm_power.adapters.meter_sunspec import SunSpecMeter, SunSpecMeterConfig
 from slurm_power.adapters.sunspec_link import SunSpecLink
 from slurm_power.errors import Unavailable
-from slurm_power.testing.simulated_site.clock import ManualClock
+from slurm_power.testing.fake_clock import FakeClock
 
 Answer = Callable[[socket.socket, bytes], None]
 
@@ -50,7 +50,7 @@ def peer(answer: Answer) -> Iterator[int]:
 @contextmanager
 def meter_on(port: int, *, timeout_s: float = 0.4) -> Iterator[SunSpecMeter]:
     config = SunSpecMeterConfig(host="127.0.0.1", port=port, timeout_s=timeout_s, import_is_positive=True)
-    meter = SunSpecMeter(config, clock=ManualClock())
+    meter = SunSpecMeter(config, clock=FakeClock())
     with closing(meter):
         yield meter
 

@@ -11,9 +11,9 @@ from slurm_power.adapters.ess_sunspec import SunSpecEss, SunSpecEssConfig
 from slurm_power.errors import DeviceRefused, Unavailable
 from slurm_power.ess.setpoint import EssSetpoint
 from slurm_power.ports.ess import Ess
+from slurm_power.testing.fake_clock import FakeClock
 from slurm_power.testing.fake_ess import FakeEss
 from slurm_power.testing.simulated_site.battery import BatteryConfig
-from slurm_power.testing.simulated_site.clock import ManualClock
 from slurm_power.testing.simulated_site.config import SimulatedSiteConfig
 from slurm_power.testing.simulated_site.in_process import InProcessSite
 from slurm_power.testing.simulated_site.pcs import PcsConfig
@@ -33,12 +33,12 @@ CAPACITY_JOULES = 7_200_000.0 * 0.95
 @dataclass
 class Rig:
     ess: Ess
-    clock: ManualClock
+    clock: FakeClock
     do: Callable[..., object]
 
 
 def fake_rig() -> Iterator[Rig]:
-    clock = ManualClock()
+    clock = FakeClock()
     ess = FakeEss(clock=clock, battery=BATTERY)
 
     def do(order: str, **values: object) -> None:
@@ -57,7 +57,7 @@ def fake_rig() -> Iterator[Rig]:
 
 def sunspec_rig(mode: str) -> Callable[[], Iterator[Rig]]:
     def rig() -> Iterator[Rig]:
-        clock = ManualClock()
+        clock = FakeClock()
         config = SimulatedSiteConfig(
             load=LoadConfig(day_s=120.0, mean_watts=9000.0, peak_watts=14_000.0),
             battery=BATTERY,

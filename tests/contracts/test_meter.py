@@ -10,9 +10,9 @@ import pytest
 from slurm_power.adapters.meter_sunspec import SunSpecMeter, SunSpecMeterConfig
 from slurm_power.errors import Unavailable
 from slurm_power.ports.meter import Meter
+from slurm_power.testing.fake_clock import FakeClock
 from slurm_power.testing.fake_meter import FakeMeter
 from slurm_power.testing.simulated_site.battery import BatteryConfig
-from slurm_power.testing.simulated_site.clock import ManualClock
 from slurm_power.testing.simulated_site.config import SimulatedSiteConfig, SiteConfig
 from slurm_power.testing.simulated_site.in_process import InProcessSite
 from slurm_power.testing.simulated_site.pcs import PcsConfig
@@ -22,13 +22,13 @@ from slurm_power.testing.simulated_site.profile import LoadConfig
 @dataclass
 class Rig:
     meter: Meter
-    clock: ManualClock
+    clock: FakeClock
     show: Callable[[float], object]  # net import in watts; below zero is export
     silence: Callable[[bool], object]
 
 
 def fake_rig() -> Iterator[Rig]:
-    clock = ManualClock()
+    clock = FakeClock()
     meter = FakeMeter(clock=clock)
 
     def show(net_watts: float) -> None:
@@ -42,7 +42,7 @@ def fake_rig() -> Iterator[Rig]:
 
 def sunspec_rig(*, import_is_positive: bool) -> Callable[[], Iterator[Rig]]:
     def rig() -> Iterator[Rig]:
-        clock = ManualClock()
+        clock = FakeClock()
         config = SimulatedSiteConfig(
             site=SiteConfig(meter_import_is_positive=import_is_positive),
             load=LoadConfig(day_s=1e9, mean_watts=9000.0, peak_watts=14_000.0),

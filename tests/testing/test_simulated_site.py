@@ -11,8 +11,8 @@ from sunspec2.modbus.client import SunSpecModbusClientDeviceTCP
 from sunspec2.modbus.modbus import ModbusClientError
 
 from slurm_power.errors import ConfigError
+from slurm_power.testing.fake_clock import FakeClock
 from slurm_power.testing.simulated_site.battery import BatteryConfig
-from slurm_power.testing.simulated_site.clock import ManualClock
 from slurm_power.testing.simulated_site.config import SimulatedSiteConfig, SiteConfig, parse_site_config
 from slurm_power.testing.simulated_site.in_process import InProcessSite
 from slurm_power.testing.simulated_site.pcs import PcsConfig
@@ -27,12 +27,12 @@ TABLES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 @pytest.fixture
-def site(clock: ManualClock) -> Iterator[InProcessSite]:
+def site(clock: FakeClock) -> Iterator[InProcessSite]:
     with InProcessSite(parse_site_config(TABLES), clock=clock, it_watts=lambda: 4000.0) as running:
         yield running
 
@@ -62,9 +62,7 @@ def test_the_official_client_finds_every_model_without_complaint(
         assert [model.error_info for model in device.model_list] == [""] * len(models)
 
 
-def test_the_official_client_commands_the_battery_and_sees_the_timer_run(
-    site: InProcessSite, clock: ManualClock
-) -> None:
+def test_the_official_client_commands_the_battery_and_sees_the_timer_run(site: InProcessSite, clock: FakeClock) -> None:
     with closing(scanned(site, 1)) as pcs:
         discharge(pcs, 2000.0, revert_s=30)
         clock.advance(10.0)
@@ -117,9 +115,7 @@ def test_a_refused_write_changes_nothing_of_what_came_with_it(site: InProcessSit
         assert not site.ask(lambda it: it.plant.pcs.pcs.enabled)
 
 
-def test_the_grid_carries_building_plus_nodes_with_cooling_minus_battery(
-    site: InProcessSite, clock: ManualClock
-) -> None:
+def test_the_grid_carries_building_plus_nodes_with_cooling_minus_battery(site: InProcessSite, clock: FakeClock) -> None:
     with closing(scanned(site, 1)) as pcs:
         discharge(pcs, 2000.0)
     clock.advance(5.0)
@@ -129,7 +125,7 @@ def test_the_grid_carries_building_plus_nodes_with_cooling_minus_battery(
     assert truth["grid_import_watts"] == pytest.approx(truth["inflexible_watts"] + 4000.0 * 1.25 - 2000.0)
 
 
-def test_the_meters_show_the_truth_and_count_its_energy(site: InProcessSite, clock: ManualClock) -> None:
+def test_the_meters_show_the_truth_and_count_its_energy(site: InProcessSite, clock: FakeClock) -> None:
     clock.advance(3600.0)
     truth = site.do("truth")
     with closing(scanned(site, 2)) as grid, closing(scanned(site, 3)) as building:
@@ -145,7 +141,7 @@ def test_a_meter_takes_a_coarser_scale_before_it_would_overflow(site: InProcessS
     assert shown == pytest.approx(site.do("truth")["grid_import_watts"], abs=100.0)
 
 
-def test_the_building_follows_its_profile(site: InProcessSite, clock: ManualClock) -> None:
+def test_the_building_follows_its_profile(site: InProcessSite, clock: FakeClock) -> None:
     seen = []
     for _ in range(60):
         clock.advance(2.0)
