@@ -1,0 +1,1 @@
+"""Measurements, not tests: each prints what it saw and writes it under build/bench/."""
