@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -115,11 +116,17 @@ class DevCluster(SlurmCommands):
         record = self._next_record(old, keep_ports=keep_ports)
         forget = fresh or (old is not None and old.settings != record.settings)
         if forget:
-            for file in self.layout.state.iterdir():
-                file.unlink()
+            self._forget_jobs()
         write_record(self._record_file, record)
         write_files(self.layout, record)
         make_emulated_gpus(self.layout, record.settings, fresh=forget)
+
+    def _forget_jobs(self) -> None:
+        """Job ids start again at 1, so what is kept by job id goes too."""
+        for folder in (self.layout.state, self.layout.spool, self.layout.jobs):
+            shutil.rmtree(folder, ignore_errors=True)
+        (self.layout.log / "jobcomp.txt").unlink(missing_ok=True)
+        self.layout.create(self.node_names())
 
     def _next_record(self, old: ClusterRecord | None, *, keep_ports: bool) -> ClusterRecord:
         """The ports of last time if they are still free, so that a recovered cluster finds its jobs' processes."""

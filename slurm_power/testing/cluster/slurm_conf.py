@@ -17,10 +17,12 @@ from slurm_power.testing.cluster.settings import (
 
 PARTITION = "main"
 
+_CREDENTIAL_LIFE_S = 10
+
 # Short timeouts: a requeue or a dead slurmd must show within half a minute, not after five.
 # bf_resolution: a compressed day has no minutes to round to. bf_yield: a small queue needs no rest.
 _SCHEDULER_PARAMETERS = (
-    "bf_interval=2,bf_resolution=1,bf_continue,bf_yield_interval=1000000,sched_interval=2,sched_min_interval=100000,"
+    "bf_interval=1,bf_resolution=1,bf_continue,bf_yield_interval=1000000,sched_interval=2,sched_min_interval=100000,"
     "batch_sched_delay=0,nohold_on_prolog_fail,requeue_setup_env_fail"
 )
 
@@ -47,7 +49,8 @@ def slurm_conf(inputs: ConfInputs) -> str:
         "SlurmdUser=root",
         "AuthType=auth/munge",
         "CredType=cred/munge",
-        f"AuthInfo=socket={layout.munge_socket}",
+        # A requeued job waits until its old credential has expired: slurm.conf(5), AuthInfo.
+        f"AuthInfo=socket={layout.munge_socket},cred_expire={_CREDENTIAL_LIFE_S}",
         f"StateSaveLocation={layout.state}",
         f"SlurmdSpoolDir={layout.spool}/%n",
         f"SlurmctldPidFile={layout.state}/slurmctld.pid",
@@ -67,7 +70,7 @@ def slurm_conf(inputs: ConfInputs) -> str:
         "KillWait=5",
         "MinJobAge=600",
         "SlurmctldTimeout=15",
-        "SlurmdTimeout=20",
+        "SlurmdTimeout=15",
         "InactiveLimit=0",
         "ReturnToService=2",
         "PrologFlags=Alloc",
