@@ -18,7 +18,7 @@ local defaults = {
   gpus_per_node = 0, -- 0: unknown, then every job pays for whole nodes
   default_class = "flexible", -- of batch jobs that name none
   max_watts = 0, -- largest request of one job, the size of the pool; 0: no limit
-  admin_uids = { [0] = true }, -- who may set watts licences by hand: root, and the controller's user
+  admin_uids = {}, -- who may set watts licences by hand beside root, such as { 64030 } for a controller's own user
 }
 
 local CLASSES = { firm = true, flexible = true, preemptible = true }
@@ -32,26 +32,34 @@ local function shown(text)
   return (tostring(text):sub(1, 80):gsub("[^\32-\126]", "?"))
 end
 
+-- What is wrong with a site's value, or nil.
+local function objection(key, value)
+  if defaults[key] == nil then return "unknown" end
+  if type(value) ~= type(defaults[key]) then return "must be a " .. type(defaults[key]) end
+  if type(value) == "number" and not (value >= 0 and value <= MAX_LICENSES) then return "must not be negative" end
+  if key == "default_class" and not CLASSES[value] then return "must be firm, flexible or preemptible" end
+  return nil
+end
+
 local function read_site(path)
+  local site = {}
+  for key, default in pairs(defaults) do site[key] = default end
   local file = io.open(path)
-  if not file then return defaults end
+  if not file then return site end
   file:close()
   local readable, values = pcall(dofile, path)
   if not readable or type(values) ~= "table" then
     slurm.log_error("slurm-power: %s: unreadable, defaults apply: %s", path, shown(values))
-    return defaults
+    return site
   end
-  local site = {}
-  for key, default in pairs(defaults) do
-    local value = values[key]
-    if value ~= nil and type(value) ~= type(default) then
-      slurm.log_error("slurm-power: %s: %s must be a %s, its default applies", path, key, type(default))
-      value = nil
+  for key, value in pairs(values) do
+    local wrong = objection(key, value)
+    if wrong then
+      slurm.log_error("slurm-power: %s: %s %s; ignored", path, shown(key), wrong)
+    else
+      site[key] = value
     end
-    if value == nil then value = default end
-    site[key] = value
   end
-  if not CLASSES[site.default_class] then site.default_class = defaults.default_class end
   return site
 end
 
@@ -316,8 +324,15 @@ local function updated_license(job_desc, job_rec, part_list)
   return string.format("%s:%d", ours:match("^[%a_]+"), watts)
 end
 
+local function is_admin(uid)
+  for _, admin_uid in pairs(site.admin_uids) do
+    if uid == admin_uid then return true end
+  end
+  return uid == 0
+end
+
 local function modify(job_desc, job_rec, part_list, modify_uid)
-  if site.admin_uids[modify_uid] then return end
+  if is_admin(modify_uid) then return end
   local _, old = split_licenses(job_rec.licenses)
   local ours = updated_license(job_desc, job_rec, part_list)
   if job_desc.licenses == nil and ours == old then return end

@@ -130,7 +130,7 @@ static bool delay_from_clock(const char *clock, long *out_s)
 
 bool parse_delay(const char *text, long *out_s)
 {
-	long delay_s, days;
+	long delay_s = 0, days;
 	const char *rest = text;
 	int count;
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from lua_slurmctld import UNSET, LuaSlurmctld, Value
 
-SITE = "return {gpus_per_node = 4, admin_uids = {[0] = true, [64030] = true}}"
+SITE = "return {gpus_per_node = 4, admin_uids = {64030}}"
 PENDING, RUNNING = 0, 1
 
 pytestmark = pytest.mark.skipif(shutil.which("lua5.3") is None, reason="needs lua5.3")

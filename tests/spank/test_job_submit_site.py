@@ -30,14 +30,24 @@ def test_a_site_sets_its_own_numbers(tmp_path: Path, site: str | None, licenses:
         assert slurmctld.submit(JOB).licenses == licenses
 
 
-@pytest.mark.parametrize("site", ["return 5", "syntax error", "error('x')", 'return {node_base_watts = "much"}'])
-def test_an_unreadable_site_is_reported_and_the_defaults_apply(tmp_path: Path, site: str) -> None:
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        ("return 5", "unreadable, defaults apply"),
+        ("syntax error", "unreadable, defaults apply"),
+        ("error('x')", "unreadable, defaults apply"),
+        ('return {node_base_watts = "much"}', "node_base_watts must be a number; ignored"),
+        ("return {node_base_watts = -1}", "node_base_watts must not be negative; ignored"),
+        ("return {node_base_watts = 0/0}", "node_base_watts must not be negative; ignored"),
+        ("return {admin_uids = 5}", "admin_uids must be a table; ignored"),
+        ('return {default_class = "gold"}', "default_class must be firm, flexible or preemptible; ignored"),
+        ("return {node_watts = 3}", "node_watts unknown; ignored"),
+        ("return {[2] = 3}", "2 unknown; ignored"),
+    ],
+)
+def test_a_bad_site_value_is_reported_and_its_default_applies(tmp_path: Path, site: str, said: str) -> None:
     with LuaSlurmctld(tmp_path, site=site) as slurmctld:
-        assert len(slurmctld.at_load.error) == 1
-        assert "slurm_power_site.lua" in slurmctld.at_load.error[0]
-        assert slurmctld.submit(JOB).licenses == "watts:1900"
-
-
-def test_an_unknown_class_falls_back_to_flexible(tmp_path: Path) -> None:
-    with LuaSlurmctld(tmp_path, site='return {default_class = "gold"}') as slurmctld:
+        (line,) = slurmctld.at_load.error
+        assert "slurm_power_site.lua: " in line
+        assert said in line
         assert slurmctld.submit(JOB).licenses == "watts:1900"
