@@ -1,0 +1,60 @@
+# `make` lists the commands. All of them can be repeated; what is done already is not done again.
+
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := etc/dev/setup.sh
+SOURCES := slurm_power job_wrappers training bench tests
+
+# A development cluster runs jobs of several users, which needs root.
+ifneq ($(shell id -u),0)
+AS_ROOT := $(if $(shell command -v sudo),sudo env "PATH=$$PATH" PYTHONDONTWRITEBYTECODE=1)
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench clean packages-base packages-cluster venv emulator plugin
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: packages-cluster venv emulator plugin ## prepare this machine: packages, .venv, C parts
+
+demo: setup ## one day on a real Slurm cluster, without and with power management (LOAD=file.csv STORE=influxdb)
+	$(AS_ROOT) $(BIN)/slurm-power demo $(if $(LOAD),--load "$(LOAD)") $(if $(STORE),--store "$(STORE)")
+
+# The tests that start real servers come last and one after the other (tests/conftest.py).
+test: setup ## all tests, those on a real Slurm cluster and a real InfluxDB too
+	$(AS_ROOT) $(BIN)/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
+
+check: packages-base venv emulator ## format, lint, types, import contracts, unit tests; needs no Slurm, only a C compiler
+	$(BIN)/ruff format --check --quiet $(wildcard $(SOURCES))
+	$(BIN)/ruff check --quiet $(wildcard $(SOURCES))
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports > build/imports.txt || { cat build/imports.txt; exit 1; }
+	$(BIN)/pytest -q -n 2 -m "not cluster and not influxdb"
+
+format: venv ## format the Python files and mend what ruff can
+	$(BIN)/ruff format --quiet $(wildcard $(SOURCES))
+	$(BIN)/ruff check --quiet --fix $(wildcard $(SOURCES))
+
+bench: setup ## measure the agent, the SPANK plugin, the tick and the planner
+	$(AS_ROOT) $(BIN)/python -m bench.core
+
+clean: ## remove what was built and cached, but not .venv
+	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
+
+packages-base:
+	@$(SETUP) packages base
+
+packages-cluster:
+	@$(SETUP) packages cluster
+
+venv: packages-base
+	@$(SETUP) venv
+
+emulator: packages-base
+	@mkdir -p build
+	@$(MAKE) --no-print-directory --quiet -C slurm_power/testing/nvml_emulator BUILD="$(CURDIR)/build/nvml"
+
+plugin: packages-cluster
+	@$(MAKE) --no-print-directory --quiet -C spank BUILD="$(CURDIR)/build/spank"

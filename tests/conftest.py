@@ -1,0 +1,18 @@
+"""Tests that start real servers run last, and never two of a kind at once, so that they have the machine."""
+
+from __future__ import annotations
+
+import pytest
+
+_SERVERS = ("influxdb", "cluster")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _server_of(item) and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_server_of(item)))
+    items.sort(key=lambda item: bool(_server_of(item)))
+
+
+def _server_of(item: pytest.Item) -> str:
+    return next((name for name in _SERVERS if item.get_closest_marker(name)), "")
