@@ -30,7 +30,7 @@ class ManagedGpu:
         self.last_set: dict[Knob, float] = {}
         self._trouble: str | None = None  # it cannot be read
         self._refusal: str | None = None  # it cannot be set
-        self._refused: tuple[Step, float] | None = None
+        self._refused: dict[Knob, tuple[float | None, float]] = {}  # value, and when to try it again
 
     @property
     def uuid(self) -> str:
@@ -79,7 +79,9 @@ class ManagedGpu:
 
     def carry_out(self, knob: Knob, step: Step, *, now_s: float) -> bool:
         """True when the board now holds what `step` wanted. A refusal is kept in `error`, never raised."""
-        if self._refused is not None and self._refused[0] == step and now_s < self._refused[1]:
+        value = None if isinstance(step, Keep) else step.value
+        refused = self._refused.get(knob)
+        if refused is not None and refused[0] == value and now_s < refused[1]:
             return False
         try:
             self._write(knob, step)
@@ -87,11 +89,12 @@ class ManagedGpu:
             self._unreadable(error)
             return False
         except DeviceError as error:
-            self._refused = (step, now_s + RETRY_S)
+            self._refused[knob] = (value, now_s + RETRY_S)
             self.refuse(str(error))
             return False
-        self._refused = None
-        self.refuse(None)
+        self._refused.pop(knob, None)
+        if not self._refused:
+            self.refuse(None)
         return True
 
     def refuse(self, reason: str | None) -> None:
