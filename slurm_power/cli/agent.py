@@ -52,3 +52,7 @@ def _run(process: AgentProcess) -> None:
 
 def main() -> None:
     run_command(agent, prog_name="slurm-power-agent")
+
+
+if __name__ == "__main__":
+    main()
