@@ -54,6 +54,7 @@ def plan_dispatch(
         duration_s=series.duration_s,
         load_watts=series.inflexible_watts + site.pue * series.it_watts,
         sheddable_watts=config.max_shed_fraction * series.sheddable_watts,
+        recoverable_watts=np.maximum(0.0, site.it_max_watts - series.it_watts),
         price_per_kwh=prices,
         billing_period=billing_period.astype(np.int64),
         incumbent_watts=np.maximum(incumbents, config.target_floor_watts),
@@ -127,6 +128,7 @@ def _plan(
         solution.shed_watts,
         envelope,
         problem.price_per_kwh,
+        solution.recovered_watts,
     )
     return DispatchPlan(
         made_wall_s=now_wall_s,

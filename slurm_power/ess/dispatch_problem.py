@@ -1,9 +1,10 @@
 """The dispatch problem as numbers, and its linear program. kW, kWh and money per slot inside this file only.
 
-Per slot: import + discharge - charge + PUE x shed = load; stored energy follows with both efficiencies; the
-import stays below (1 - headroom) x (peak already set + new peak). Import above the grid limit or a promised
-target is possible but dearer than anything else, so the program always has an answer. The new peak may not
-exceed what the load would set without a battery: charging never buys a peak of its own.
+Per slot: import + discharge - charge + PUE x (shed - recovered) = load. Work held back is done later in the
+horizon or counts as unserved. Stored energy follows with both efficiencies. The import stays below
+(1 - headroom) x (peak already set + new peak). Import above the grid limit or a promised target is possible
+but dearer than anything else, so the program always has an answer. The new peak may not exceed what the load
+would set without a battery: charging never buys a peak of its own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from slurm_power.ess.linear_program import Column, LinearProgram, Values
 _PROMISE_PENALTY = 10.0
 """How much dearer breaking the promised target is than the dearest other way out; the grid limit is so again."""
 
+_IDLE_IS_BETTER = 1e-3
+"""Of the mean energy price, added to what is discharged: where moving energy gains nothing, it stays."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatchProblem:
@@ -27,6 +31,7 @@ class DispatchProblem:
     duration_s: Values  # what is left of the first slot, slot_s for the others
     load_watts: Values  # inflexible + IT x PUE
     sheddable_watts: Values  # IT side
+    recoverable_watts: Values  # IT side: what could run beyond the forecast
     price_per_kwh: Values
     billing_period: Column  # index into incumbent_watts
     incumbent_watts: Values
@@ -49,6 +54,7 @@ class DispatchSolution:
     discharge_watts: Values
     stored_joules: Values
     shed_watts: Values
+    recovered_watts: Values
     new_peak_watts: Values  # per billing period, above its incumbent
     cost: float
     solved: bool  # False: HiGHS gave up and this is the site without battery and without holding work back
@@ -76,7 +82,7 @@ def solve(problem: DispatchProblem) -> DispatchSolution:
     unit = max(mean_price, 1e-3 * problem.demand_price_per_kw, 1e-6) * problem.slot_s / 3600.0
     lp = LinearProgram()
     grid = lp.variables(n, cost=problem.price_per_kwh * h / unit)
-    shed = lp.variables(n, cost=problem.shed_price_per_kwh * h / unit, upper=problem.sheddable_watts / 1000)
+    shed, recovered = _held_back_work(lp, problem, h, mean_price=mean_price, unit=unit)
     peak = lp.variables(
         problem.incumbent_watts.size,
         cost=max(problem.demand_price_per_kw, ramp_cost) / unit,
@@ -85,7 +91,7 @@ def solve(problem: DispatchProblem) -> DispatchSolution:
     over_limit = lp.variables(n, cost=_PROMISE_PENALTY**2 * dearest / unit)
     charge, discharge = _battery(lp, problem, h, ramp_cost=ramp_cost, mean_price=mean_price, unit=unit)
     lp.rows(
-        [(grid, 1.0), (charge, -1.0), (discharge, 1.0), (shed, problem.pue)],
+        [(grid, 1.0), (charge, -1.0), (discharge, 1.0), (shed, problem.pue), (recovered, -problem.pue)],
         lower=problem.load_watts / 1000,
         upper=problem.load_watts / 1000,
     )
@@ -99,7 +105,32 @@ def solve(problem: DispatchProblem) -> DispatchSolution:
     values = lp.solve()
     if values is None:
         return _unsolved(problem)
-    return _solution(problem, values, shed=shed, charge=charge, discharge=discharge, peak=peak)
+    return _solution(problem, values, shed=shed, recovered=recovered, charge=charge, discharge=discharge, peak=peak)
+
+
+def _held_back_work(
+    lp: LinearProgram, problem: DispatchProblem, h: Values, *, mean_price: float, unit: float
+) -> tuple[Column, Column]:
+    """What is held back, and when it is done after all.
+
+    What is not done within the horizon costs so much that holding back the base load of the whole horizon
+    never pays for a lower peak (the horizon sees all of the demand charge, but only its own part of the work).
+    """
+    n, horizon_h = h.size, float(h.sum())
+    unserved_price = (
+        2 * problem.demand_price_per_kw / horizon_h + problem.shed_price_per_kwh + float(problem.price_per_kwh.max())
+    )
+    shed = lp.variables(n, cost=problem.shed_price_per_kwh * h / unit, upper=problem.sheddable_watts / 1000)
+    recovered = lp.variables(n, upper=problem.recoverable_watts / 1000)
+    holding = np.full(n, _IDLE_IS_BETTER * mean_price)  # the sooner it is done the better
+    holding[-1] += unserved_price
+    backlog = lp.variables(n, cost=holding / unit)
+    lp.rows([(backlog[:1], 1.0), (shed[:1], -h[:1]), (recovered[:1], h[:1])], lower=0.0, upper=0.0)
+    if n > 1:
+        lp.rows(
+            [(backlog[1:], 1.0), (backlog[:-1], -1.0), (shed[1:], -h[1:]), (recovered[1:], h[1:])], lower=0.0, upper=0.0
+        )
+    return shed, recovered
 
 
 def _battery(
@@ -113,7 +144,7 @@ def _battery(
     charge = lp.variables(n, upper=limits.max_charge_watts / 1000 if known else 0.0)
     discharge = lp.variables(
         n,
-        cost=limits.wear_cost_per_kwh * h / unit,
+        cost=(limits.wear_cost_per_kwh + _IDLE_IS_BETTER * mean_price) * h / unit,
         upper=limits.max_discharge_watts / 1000 if known else 0.0,
     )
     worth = np.zeros(n)
@@ -140,11 +171,22 @@ def _battery(
 
 
 def _solution(
-    problem: DispatchProblem, values: Values, *, shed: Column, charge: Column, discharge: Column, peak: Column
+    problem: DispatchProblem,
+    values: Values,
+    *,
+    shed: Column,
+    recovered: Column,
+    charge: Column,
+    discharge: Column,
+    peak: Column,
 ) -> DispatchSolution:
     charge_watts, discharge_watts = _netted(problem.battery, values[charge] * 1000, values[discharge] * 1000)
-    shed_watts = np.clip(values[shed] * 1000, 0.0, problem.sheddable_watts)
-    grid_watts = np.maximum(0.0, problem.load_watts - problem.pue * shed_watts + charge_watts - discharge_watts)
+    later_watts = values[recovered] * 1000
+    both_watts = np.minimum(values[shed] * 1000, later_watts)
+    shed_watts = np.clip(values[shed] * 1000 - both_watts, 0.0, problem.sheddable_watts)
+    recovered_watts = np.clip(later_watts - both_watts, 0.0, None)
+    it_watts = problem.pue * (recovered_watts - shed_watts)
+    grid_watts = np.maximum(0.0, problem.load_watts + it_watts + charge_watts - discharge_watts)
     new_peak_watts = np.clip(values[peak] * 1000, 0.0, unmanaged_peak_watts(problem))
     return DispatchSolution(
         grid_watts=grid_watts,
@@ -152,6 +194,7 @@ def _solution(
         discharge_watts=discharge_watts,
         stored_joules=_stored_joules(problem, charge_watts, discharge_watts),
         shed_watts=shed_watts,
+        recovered_watts=recovered_watts,
         new_peak_watts=new_peak_watts,
         cost=_cost(problem, grid_watts, discharge_watts, shed_watts, new_peak_watts),
         solved=True,
@@ -167,6 +210,7 @@ def _unsolved(problem: DispatchProblem) -> DispatchSolution:
         discharge_watts=nothing,
         stored_joules=_stored_joules(problem, nothing, nothing),
         shed_watts=nothing,
+        recovered_watts=nothing,
         new_peak_watts=new_peak_watts,
         cost=_cost(problem, problem.load_watts, nothing, nothing, new_peak_watts),
         solved=False,

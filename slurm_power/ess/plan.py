@@ -18,6 +18,7 @@ class PlanSlot:
     it_shed_watts: float  # of it, what the plan asks relocation to keep away
     envelope_watts: float  # IT load may draw this much and the target holds
     price_per_kwh: float
+    it_recovered_watts: float = 0.0  # work held back earlier that the plan runs here, beyond it_wanted_watts
 
 
 @dataclass(frozen=True, slots=True)

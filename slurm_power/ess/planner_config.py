@@ -19,7 +19,8 @@ class PlannerConfig:
     """The quantile of the IT load that the plan expects."""
 
     shed_price_per_kwh: float = 1.0
-    """Money per kWh of IT work held back at its time; above the energy price or work would wait for cheap hours."""
+    """Money per kWh of IT work that is done later than it could be; below the spread of energy prices, work is
+    planned to wait for cheap hours. Work that the horizon does not catch up costs more (see dispatch_problem.py)."""
 
     max_shed_fraction: float = 1.0
     """Of the IT load beyond the firm part, how much the plan may count on holding back."""
