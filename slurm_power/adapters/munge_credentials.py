@@ -39,7 +39,7 @@ class MungeCredentials:
             _free(sealed)
 
     def open(self, sealed: bytes) -> Opened:
-        if len(sealed) > _MAX_SEALED_BYTES or not _CREDENTIAL_CHARACTERS.issuperset(sealed):
+        if not 0 < len(sealed) <= _MAX_SEALED_BYTES or not _CREDENTIAL_CHARACTERS.issuperset(sealed):
             raise NotPermitted("munge: Invalid credential format")
         library = _library()
         payload, length = ctypes.c_void_p(), ctypes.c_int()
