@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+from functools import lru_cache
 from numbers import Real
 
 from slurm_power.ports.telemetry_store import FieldValue, Point
@@ -36,7 +36,7 @@ def storable(point: Point) -> Point | None:
     fields = {name: kept for name, value in point.fields.items() if (kept := _storable_value(value)) is not None}
     if not fields:
         return None
-    return replace(point, wall_s=wall_s_from_us(time_us(point.wall_s)), fields=fields, tags=clean_tags(point.tags))
+    return Point(point.measurement, wall_s_from_us(time_us(point.wall_s)), fields, clean_tags(point.tags))
 
 
 def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -62,11 +62,14 @@ def wall_s_from_us(microseconds: int) -> float:
     return microseconds / MICROSECONDS_PER_S
 
 
+@lru_cache(maxsize=4096)
 def _usable_name(name: str) -> bool:
     return name not in _RESERVED_NAMES and _NAME.fullmatch(name) is not None
 
 
 def _storable_value(value: object) -> FieldValue | None:
+    if type(value) is float:  # most are; the other checks cost more
+        return value if math.isfinite(value) else None
     if isinstance(value, bool):
         return value
     if isinstance(value, str):
