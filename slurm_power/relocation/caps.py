@@ -127,8 +127,9 @@ def _next_cap(one: _Range, *, tight: float, loose: float, config: RelocationConf
             return None
         return _on_step(needed, one, step)
     if current > needed:
-        lowered = _on_step(needed, one, step)
-        return lowered if lowered < current else current
+        if needed > one.power.gpu_watts - step / 2:  # nothing is asked of it, and its cap does not hold it back
+            return current if loose > 0 else None
+        return min(current, _on_step(needed, one, step))
     rise = config.cap_release_fraction_per_tick * max(step, one.power.gpu_watts - one.lowest_watts)
     raised = min(released, current + max(step, rise))
     if raised >= one.power.gpu_watts - step / 2:

@@ -107,11 +107,13 @@ def _job_power(job: Job, drawn: Sequence[float | None], config: RelocationConfig
     known = [watts for watts in drawn if watts is not None]
     complete = job.gpus > 0 and len(known) >= job.gpus
     gpu_watts, busy_gpus = nominal, float(job.gpus)
+    if mark.capped_watts is not None and mark.drawn_watts is not None:
+        gpu_watts = mark.drawn_watts
     if complete:
-        gpu_watts = max(*known, 1.0)
-        busy_gpus = sum(known) / gpu_watts
-        if mark.capped_watts is not None and gpu_watts >= _LIMITED_FRACTION * mark.capped_watts:
-            gpu_watts = max(gpu_watts, mark.drawn_watts or nominal)
+        busiest = max(*known, 1.0)
+        busy_gpus = sum(known) / busiest
+        limited = mark.capped_watts is not None and busiest >= _LIMITED_FRACTION * mark.capped_watts
+        gpu_watts = max(busiest, gpu_watts) if limited else busiest
     return JobPower(
         job=job,
         mark=mark,

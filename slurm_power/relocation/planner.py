@@ -156,9 +156,10 @@ def _running(
 
 def _held_back_watts(power: JobPower) -> float:
     """What our cap keeps the job from drawing now."""
-    if power.mark.capped_watts is None or power.drawn_gpu_watts is None:
+    if power.mark.capped_watts is None:
         return 0.0
-    return max(0.0, power.uncapped_watts - power.drawn_gpu_watts)
+    drawn = power.drawn_gpu_watts if power.drawn_gpu_watts is not None else power.busy_gpus * power.mark.capped_watts
+    return max(0.0, power.uncapped_watts - drawn)
 
 
 def _leftovers(powers: Sequence[JobPower], config: RelocationConfig) -> list[JobAction]:
