@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from slurm_power.relocation.jobs import PowerClass, PowerRequest
 
@@ -25,6 +26,7 @@ class JobMark:
     drawn_watts: float | None = None  # what its busiest GPU drew before our first cap: never read from a capped draw
 
 
+@lru_cache(maxsize=65_536)
 def parse_mark(admin_comment: str) -> JobMark:
     """Read the mark; unreadable values are treated as absent, for the field is shared with others."""
     found = _MARK.search(admin_comment)
