@@ -146,10 +146,13 @@ class SqliteStore:
 def _matching_series(
     connection: sqlite3.Connection, measurement: str, tags: Mapping[str, str]
 ) -> list[tuple[int, str]]:
-    has_tag = " AND ifnull((SELECT value FROM json_each(tags) WHERE key = ?), '') = ?"
-    wanted = [part for name, value in tags.items() for part in (name, clean_text(value))]
-    query = "SELECT id, tags FROM series WHERE measurement = ?" + has_tag * len(tags)
-    return connection.execute(query, (measurement, *wanted)).fetchall()
+    """Tags are looked for in their JSON text: quotes inside a value are escaped there, so `"name":"value"` is only
+    ever a tag. (SQLite's own JSON functions end a text at a NUL character.)"""
+    query, parts = "SELECT id, tags FROM series WHERE measurement = ?", []
+    for name, value in tags.items():
+        query += " AND instr(tags, ?)" if value else " AND NOT instr(tags, ?)"
+        parts.append(_json({name: clean_text(value)})[1:-1] if value else f"{json.dumps(name)}:")
+    return connection.execute(query, (measurement, *parts)).fetchall()
 
 
 def _points_of(

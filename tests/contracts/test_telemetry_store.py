@@ -243,6 +243,20 @@ VALUES = (
 )
 
 
+def test_a_tag_is_not_found_inside_another_tags_value(store: TelemetryStore) -> None:
+    store.write(
+        [gpu_point(0, job_name='","user":"ann"'), gpu_point(1, job_name='"user":""'), gpu_point(2, user="ann\x00")]
+    )
+    assert store.flush(FLUSH_S)
+
+    def seconds(user: str) -> list[float]:
+        return [point.wall_s - NOON_S for point in store.read("gpu_power", since_wall_s=0, tags={"user": user})]
+
+    assert seconds("ann") == []
+    assert seconds("ann\x00") == [2]
+    assert seconds("") == [0, 1]
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     tags=st.dictionaries(st.sampled_from(["user", "job_name", "node"]), HOSTILE),
