@@ -1,33 +1,23 @@
 """The node agent: samples every GPU, holds each at its effective cap, and gives back what it found.
 
 One thread runs it: the loop calls `tick`, the local socket calls the operations in between.
-Which cap holds is decided in gpu/; nothing here compares watts.
+What a GPU should be held at: node_agent_wants.py and gpu/. How it gets there: node_agent_caps.py.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from slurm_power.daemons.node_agent_book import AgentBook
+from slurm_power.daemons.node_agent_caps import CapKeeper
 from slurm_power.daemons.node_agent_config import NodeAgentConfig
-from slurm_power.daemons.node_agent_gpu import ManagedGpu
 from slurm_power.daemons.node_agent_views import GpuView, allocation_point, gpu_point, gpu_report, node_point
-from slurm_power.errors import DeviceError, DeviceRefused, NotPermitted, Unavailable
+from slurm_power.daemons.node_agent_wants import Wants
+from slurm_power.errors import DeviceRefused, NotPermitted, Unavailable
 from slurm_power.gpu.allocation import Allocation, NodeGpu
-from slurm_power.gpu.borrowing import Borrow, GiveBack, Keep, Knob, Loan, Step, cap_step, clock_step
-from slurm_power.gpu.caps import CapSources, ClockSources, EffectiveCap, EffectiveClock, effective_cap, effective_clock
-from slurm_power.gpu.job_table import begun, conflicts, ended, holder_of, lowered, owned
-from slurm_power.gpu.lease import (
-    Expired,
-    LeaseState,
-    lease_cap_watts,
-    lease_clock_mhz,
-    on_lease,
-    on_time,
-    remaining_s,
-    safe_cap_in_force_watts,
-)
+from slurm_power.gpu.job_table import begun, conflicts, ended, lowered, owned
+from slurm_power.gpu.lease import Expired, on_lease, on_time, remaining_s
 from slurm_power.gpu.wire import AgentReport, NodeLease
 from slurm_power.ports.clock import Clock
 from slurm_power.ports.gpu import GpuInventory
@@ -57,13 +47,13 @@ class NodeAgent:
         self.config = config
         self.node_name = node_name
         self.monitor_only = monitor_only
-        self._inventory = inventory
+        self.on_jobs_changed: Callable[[], None] = lambda: None
         self._book = book
         self._presence = presence
         self._clock = clock
         self._store = store
-        self._gpus: dict[str, ManagedGpu] = {}
-        self._lease: LeaseState = Expired(since_s=clock.now_s())
+        self._wants = Wants(config, book, Expired(since_s=clock.now_s()))
+        self._keeper = CapKeeper(self._wants, book=book, inventory=inventory, clock=clock, monitor_only=monitor_only)
         self._seen_at_s: dict[int, float] = {}
         self._shared_jobs: set[int] = set()
         self._batch: list[Point] = []
@@ -76,35 +66,36 @@ class NodeAgent:
         self._book.load()
         now_s = self._clock.now_s()
         self._seen_at_s = dict.fromkeys(self._book.jobs, now_s)
-        self._find_gpus()
+        self._keeper.find_gpus()
         log.info(
-            "%s: %d GPUs, %d loans, %d jobs", self.node_name, len(self._gpus), len(self._book.loans), len(self.jobs)
+            "%s: %d GPUs, %d loans, %d jobs",
+            self.node_name,
+            len(self._keeper.gpus),
+            len(self._book.loans),
+            len(self.jobs),
         )
 
     def tick(self) -> None:
-        self._sample()
+        if self._due("rescan", self.config.rescan_period_s):
+            self._keeper.find_gpus()
+        self._keeper.sample()
         self._drop_absent_jobs()
-        self._lease = on_time(self._lease, now_s=self._clock.now_s())
-        self._apply(self._gpus.values())
+        self._wants.lease = on_time(self._wants.lease, now_s=self._clock.now_s())
+        self._keeper.apply()
         self._book.catch_up()
         self._record()
 
     def stop(self) -> None:
         """Give everything back; the jobs stay in the journal, so that a restart caps them again."""
         log.info("%s: stopping, giving back %d loans", self.node_name, len(self._book.loans))
-        steps = [
-            (self._gpus[uuid], knob, GiveBack(loan.found))
-            for (uuid, knob), loan in self._book.loans.items()
-            if uuid in self._gpus
-        ]
-        self._carry_out(steps)
+        self._keeper.give_back_all()
         self._flush()
 
     # What the world tells
 
     def hear_lease(self, lease: NodeLease, *, received_at_s: float) -> None:
-        self._lease = on_lease(lease, received_at_s=received_at_s)
-        self._apply(self._gpus.values())
+        self._wants.lease = on_lease(lease, received_at_s=received_at_s)
+        self._keeper.apply()
 
     def begin(self, job: Allocation, *, task: bool) -> None:
         """A job starts. `task`: told from the job's own task, so it may only claim GPUs that nobody holds.
@@ -127,7 +118,8 @@ class NodeAgent:
         if self._book.jobs.get(job.job_id) != before:
             self._book.save()
             self._note(job, "begin")
-        self._settle({*job.uuids, *(before.uuids if before else ())})
+            self.on_jobs_changed()
+        self._keeper.settle({*job.uuids, *(before.uuids if before else ())})
 
     def end(self, job_id: int) -> None:
         self._shared_jobs.discard(job_id)
@@ -136,13 +128,13 @@ class NodeAgent:
     def lower(self, job_id: int, uuid: str, watts: float | None, *, uid: int) -> None:
         """A running job's own wish. Raise NotPermitted and DeviceRefused as gpu.job_table.lowered does."""
         job = owned(self.jobs, job_id, uid=uid)
-        gpu = self._gpus.get(uuid)
+        gpu = self._keeper.gpu(uuid)
         if gpu is None:
             raise NotPermitted(f"job {job_id}: that GPU is not allocated to it")
-        low, high = self._user_range(gpu)
+        low, high = self._wants.user_range_watts(gpu)
         self._book.jobs[job_id] = lowered(job, uuid, watts, min_watts=low, max_watts=high)
         self._book.save()
-        self._settle({uuid})
+        self._keeper.settle({uuid})
 
     def keep_points(self, points: Iterable[Point]) -> None:
         self._batch += points
@@ -154,14 +146,14 @@ class NodeAgent:
         return self._book.jobs
 
     def node_gpus(self) -> list[NodeGpu]:
-        return [gpu.node_gpu() for gpu in self._gpus.values()]
+        return [gpu.node_gpu() for gpu in self._keeper.gpus]
 
     def views(self) -> list[GpuView]:
-        return [self._view(gpu) for gpu in self._gpus.values()]
+        return self._keeper.views()
 
     def report(self) -> AgentReport:
         now_s = self._clock.now_s()
-        taken = [gpu.taken_at_s for gpu in self._gpus.values() if gpu.sample is not None and gpu.taken_at_s is not None]
+        taken = [gpu.taken_at_s for gpu in self._keeper.gpus if gpu.sample is not None and gpu.taken_at_s is not None]
         return AgentReport(
             node_name=self.node_name,
             base_watts=self.config.node_base_watts,
@@ -171,31 +163,9 @@ class NodeAgent:
         )
 
     def lease_remaining_s(self) -> float | None:
-        return remaining_s(self._lease, now_s=self._clock.now_s())
+        return remaining_s(self._wants.lease, now_s=self._clock.now_s())
 
     # Steps of the tick
-
-    def _find_gpus(self) -> None:
-        """Look the boards up: at start, and from then on for those that are lost or come late."""
-        try:
-            found = [ManagedGpu(gpu) for gpu in self._inventory.gpus()]
-        except (DeviceError, Unavailable) as error:
-            log.error("cannot list the GPUs: %s", error)
-            return
-        for managed in found:
-            known = self._gpus.setdefault(managed.uuid, managed)
-            if known.lost:
-                known.replace_device(managed)
-
-    def _sample(self) -> None:
-        now_s = self._clock.now_s()
-        if self._due("rescan", self.config.rescan_period_s):
-            self._find_gpus()
-        for gpu in self._gpus.values():
-            came_back = gpu.take_sample(now_s=now_s)
-            if came_back and gpu.board_was_reset():
-                gpu.last_set.clear()
-                self._book.strike_out([(gpu.uuid, knob) for knob in Knob])
 
     def _drop_absent_jobs(self) -> None:
         if not self.jobs or not self._due("presence", self.config.presence_period_s):
@@ -211,64 +181,12 @@ class NodeAgent:
             why="no process of it is left on this node",
         )
 
-    def _apply(self, gpus: Iterable[ManagedGpu]) -> None:
-        """Bring every GPU to its effective cap and clock."""
-        if self.monitor_only:
-            return
-        steps = [(gpu, knob, step) for gpu in gpus for knob, step in self._steps(gpu) if not isinstance(step, Keep)]
-        self._carry_out(steps)
-
-    def _steps(self, gpu: ManagedGpu) -> list[tuple[Knob, Step]]:
-        cap = self._wanted_cap(gpu)
-        if gpu.enforced_watts is None or cap is None:
-            return []
-        loans = self._book.loans
-        if (gpu.uuid, Knob.CAP) in loans:
-            gpu.note_held_cap(cap.watts)
-        return [
-            (
-                Knob.CAP,
-                cap_step(
-                    cap,
-                    enforced_watts=gpu.enforced_watts,
-                    loan=loans.get((gpu.uuid, Knob.CAP)),
-                    last_set_watts=gpu.last_set.get(Knob.CAP),
-                ),
-            ),
-            (
-                Knob.CLOCK,
-                clock_step(
-                    self._wanted_clock(gpu),
-                    loan=loans.get((gpu.uuid, Knob.CLOCK)),
-                    last_set_mhz=gpu.last_set.get(Knob.CLOCK),
-                ),
-            ),
-        ]
-
-    def _carry_out(self, steps: Sequence[tuple[ManagedGpu, Knob, Step]]) -> None:
-        """The journal first, then every board, whatever the one before it said."""
-        now_s = self._clock.now_s()
-        borrowed = [(gpu, knob) for gpu, knob, step in steps if isinstance(step, Borrow)]
-        try:
-            if borrowed:
-                self._book.lend([self._loan(gpu, knob) for gpu, knob in borrowed])
-        except Unavailable as error:
-            for gpu, _ in borrowed:
-                gpu.refuse(f"not capped, for it could not be given back after a crash: {error}")
-            steps = [entry for entry in steps if not isinstance(entry[2], Borrow)]
-        returned: list[tuple[str, Knob]] = []
-        for gpu, knob, step in steps:
-            if gpu.carry_out(knob, step, now_s=now_s) and isinstance(step, GiveBack):
-                returned.append((gpu.uuid, knob))
-        if returned:
-            self._book.strike_out(returned)
-
     def _record(self) -> None:
         wall_s = self._clock.wall_s()
         points = [gpu_point(view, node_name=self.node_name, wall_s=wall_s) for view in self.views()]
         points.append(
             node_point(
-                self._gpus.values(), base_watts=self.config.node_base_watts, node_name=self.node_name, wall_s=wall_s
+                self._keeper.gpus, base_watts=self.config.node_base_watts, node_name=self.node_name, wall_s=wall_s
             )
         )
         self._batch += [point for point in points if point is not None]
@@ -279,74 +197,6 @@ class NodeAgent:
         batch, self._batch = self._batch, []
         if self._store is not None and batch:
             self._store.write(batch)
-
-    # Small questions
-
-    def _wanted_cap(self, gpu: ManagedGpu) -> EffectiveCap | None:
-        loan = self._book.loans.get((gpu.uuid, Knob.CAP))
-        found_watts = loan.found if loan is not None else gpu.enforced_watts
-        if found_watts is None:
-            return None
-        safe_watts = self.config.safe_cap_watts if self.config.controller_url else None
-        return effective_cap(
-            CapSources(
-                found_watts=found_watts,
-                min_watts=gpu.limits.min_cap_watts,
-                max_watts=gpu.limits.max_cap_watts,
-                user_watts=self._user_cap_watts(gpu),
-                lease_watts=lease_cap_watts(self._lease, gpu.uuid),
-                safe_watts=safe_cap_in_force_watts(self._lease, safe_cap_watts=safe_watts),
-            )
-        )
-
-    def _wanted_clock(self, gpu: ManagedGpu) -> EffectiveClock:
-        job = holder_of(self.jobs, gpu.uuid)
-        return effective_clock(
-            ClockSources(
-                min_mhz=gpu.limits.min_sm_clock_mhz,
-                max_mhz=gpu.limits.max_sm_clock_mhz,
-                user_mhz=job.options.gpu_clock_mhz if job else None,
-                lease_mhz=lease_clock_mhz(self._lease, gpu.uuid),
-            )
-        )
-
-    def _user_cap_watts(self, gpu: ManagedGpu) -> float | None:
-        """The job's cap, brought inside the site's range: submission has refused what lies outside already."""
-        job = holder_of(self.jobs, gpu.uuid)
-        watts = job.user_cap_watts(gpu.uuid) if job else None
-        low, high = self._user_range(gpu)
-        return None if watts is None else max(low, min(watts, high))
-
-    def _user_range(self, gpu: ManagedGpu) -> tuple[float, float]:
-        low, high = self.config.min_user_cap_watts, self.config.max_user_cap_watts
-        return (
-            max(gpu.limits.min_cap_watts, low if low is not None else 0.0),
-            min(gpu.limits.max_cap_watts, high if high is not None else gpu.limits.max_cap_watts),
-        )
-
-    def _loan(self, gpu: ManagedGpu, knob: Knob) -> Loan:
-        job = holder_of(self.jobs, gpu.uuid)
-        return Loan(
-            uuid=gpu.uuid,
-            knob=knob,
-            found=gpu.enforced_watts if knob is Knob.CAP else None,
-            default_watts=gpu.limits.default_cap_watts,
-            min_watts=gpu.limits.min_cap_watts,
-            max_watts=gpu.limits.max_cap_watts,
-            boot_id=self._book.boot_id,
-            job_id=job.job_id if job else None,
-        )
-
-    def _view(self, gpu: ManagedGpu) -> GpuView:
-        job = holder_of(self.jobs, gpu.uuid)
-        return GpuView(gpu, self._wanted_cap(gpu), self._wanted_clock(gpu), job.job_id if job else None)
-
-    def _settle(self, uuids: Collection[str]) -> None:
-        """Bring these GPUs to their new caps now, not at the next tick."""
-        gpus = [gpu for gpu in self._gpus.values() if gpu.uuid in uuids and not gpu.lost]
-        for gpu in gpus:
-            gpu.refresh_enforced()
-        self._apply(gpus)
 
     def _end(self, job_ids: Collection[int], *, why: str) -> None:
         gone = [self.jobs[job_id] for job_id in job_ids if job_id in self.jobs]
@@ -359,7 +209,8 @@ class NodeAgent:
         for job in gone:
             log.info("job %d has ended: %s", job.job_id, why)
             self._note(job, "end")
-        self._settle({uuid for job in gone for uuid in job.uuids})
+        self.on_jobs_changed()
+        self._keeper.settle({uuid for job in gone for uuid in job.uuids})
 
     def _still_served(self, jobs: Collection[Allocation]) -> set[int]:
         seen = self._evidence({job.job_id: job for job in jobs}) if jobs else {}

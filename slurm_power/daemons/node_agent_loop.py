@@ -21,6 +21,8 @@ class AgentLoop:
         self._link = link
         self._stopping = False
         self._pause = threading.Event()
+        self._report_at_s = clock.now_s()
+        agent.on_jobs_changed = self._report_now
 
     def stop(self) -> None:
         """May be called from a signal handler."""
@@ -44,21 +46,26 @@ class AgentLoop:
 
     def _turn(self) -> None:
         config = self._agent.config
-        tick_at_s = report_at_s = self._clock.now_s()
+        tick_at_s = self._clock.now_s()
         while not self._stopping:
             try:
                 if self._clock.now_s() >= tick_at_s:
                     # A late tick is not made up for: the next one is a whole period away at most.
                     tick_at_s = max(tick_at_s, self._clock.now_s() - config.sample_period_s) + config.sample_period_s
                     self._agent.tick()
-                if self._link is not None and self._clock.now_s() >= report_at_s:
-                    report_at_s = self._clock.now_s() + config.report_period_s
+                if self._link is not None and self._clock.now_s() >= self._report_at_s:
+                    self._report_at_s = self._clock.now_s() + config.report_period_s
                     self._link.offer(self._agent.report())
                 self._server.serve(until_s=tick_at_s)
                 self._hear()
             except Exception:  # the daemon's outermost loop: one bad turn must not uncap a node
                 log.exception("a turn of the agent broke")
                 self._pause.wait(config.sample_period_s)
+
+    def _report_now(self) -> None:
+        """A new job must not run under the lease of the one before it until the next report is due."""
+        self._report_at_s = self._clock.now_s()
+        self._server.wake()
 
     def _hear(self) -> None:
         for heard in self._link.leases() if self._link is not None else []:

@@ -422,3 +422,14 @@ def test_a_node_without_gpus_is_no_error() -> None:
     agent = bench.start()
     agent.begin(job(1), task=False)
     assert agent.report().gpus == ()
+
+
+def test_the_controller_hears_at_once_that_a_job_came_or_went() -> None:
+    bench, heard = Bench(), list[str]()
+    agent = bench.start()
+    agent.on_jobs_changed = lambda: heard.append("changed")
+    agent.begin(job(1, 0), task=False)
+    agent.begin(job(1, 0), task=False)
+    agent.end(1)
+    agent.end(1)
+    assert heard == ["changed", "changed"]

@@ -34,7 +34,7 @@ safe_cap_watts = 400
 node_base_watts = 500
 sample_period_s = 0.1
 presence_period_s = 0.2
-absent_grace_s = 1.0
+absent_grace_s = {grace_s}
 socket = "{folder}/agent.sock"
 journal = "{folder}/journal.jsonl"
 
@@ -64,10 +64,14 @@ class Machine:
             "SLURM_POWER_AGENT_SOCKET": str(self.folder / "agent.sock"),
         }
 
-    def start_agent(self, *options: str) -> None:
+    def write_config(self, *, grace_s: float = 600.0) -> Path:
         config = self.folder / "slurm-power.toml"
-        config.write_text(CONFIG.format(folder=self.folder))
-        command = [sys.executable, "-m", "slurm_power.cli.agent", "--config", str(config), "--node", "n1", *options]
+        config.write_text(CONFIG.format(folder=self.folder, grace_s=grace_s))
+        return config
+
+    def start_agent(self, *, grace_s: float = 600.0) -> None:
+        config = self.write_config(grace_s=grace_s)
+        command = [sys.executable, "-m", "slurm_power.cli.agent", "--config", str(config), "--node", "n1"]
         with (self.folder / "agent.log").open("ab") as log:
             self.agent = subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log)
         until(self._answers)
@@ -166,7 +170,7 @@ def test_kill_9_in_the_middle_keeps_the_cap_of_a_job_that_runs_on(machine: Machi
     task = machine.run_task(1)
     machine.stop_agent(signal.SIGKILL)
     assert machine.caps()[0] == 300
-    machine.start_agent()
+    machine.start_agent(grace_s=1.0)
     time.sleep(2.0)  # twice the grace
     assert machine.caps()[0] == 300
     task.kill()
@@ -178,7 +182,8 @@ def test_kill_9_and_a_job_that_was_cancelled_meanwhile(machine: Machine) -> None
     machine.start_agent()
     machine.begin(1, "0,1", "300")
     machine.stop_agent(signal.SIGKILL)
-    machine.start_agent()
+    assert machine.caps() == [300, 300, FOUND_WATTS, FOUND_WATTS]
+    machine.start_agent(grace_s=1.0)
     until(lambda: machine.caps() == [FOUND_WATTS] * 4)
     assert (machine.folder / "journal.jsonl").read_text() == ""
 
@@ -235,7 +240,7 @@ def test_a_second_agent_is_turned_away(machine: Machine) -> None:
 
 
 def test_without_the_right_to_set_caps_the_agent_says_so_in_one_line(machine: Machine) -> None:
-    (machine.folder / "slurm-power.toml").write_text(CONFIG.format(folder=machine.folder))
+    machine.write_config()
     refused = agent_once(machine, user=USER)
     assert refused.returncode == 4
     assert refused.stderr.count("\n") == 1
@@ -250,7 +255,7 @@ def test_a_bad_config_is_one_line(machine: Machine) -> None:
 
 
 def test_an_unreadable_journal_stops_the_agent_before_it_borrows_more(machine: Machine) -> None:
-    (machine.folder / "slurm-power.toml").write_text(CONFIG.format(folder=machine.folder))
+    machine.write_config()
     (machine.folder / "journal.jsonl").write_text("what is this\n")
     refused = agent_once(machine)
     assert refused.returncode == 6
