@@ -17,6 +17,7 @@ from slurm_power.daemons.billing_state import BillingState
 from slurm_power.daemons.controller_config import ControllerConfig
 from slurm_power.daemons.controller_record import decision_points, plan_points, site_point
 from slurm_power.daemons.controller_view import ControllerView, Event
+from slurm_power.daemons.silent_nodes import with_silent_nodes
 from slurm_power.daemons.site_history import SiteHistory
 from slurm_power.daemons.slurm_actions import apply_relocation
 from slurm_power.errors import Unavailable
@@ -34,7 +35,7 @@ from slurm_power.monitoring.site_balance import inflexible_watts, it_draw_watts
 from slurm_power.ports.clock import Clock
 from slurm_power.ports.slurm_client import SlurmClient
 from slurm_power.ports.telemetry_store import TelemetryStore
-from slurm_power.relocation.jobs import Job, LicenseReservation
+from slurm_power.relocation.jobs import Job, LicenseReservation, Node
 from slurm_power.relocation.plan import RelocationPlan
 from slurm_power.relocation.planner import expected_it_draw, firm_it_watts, plan_relocation
 from slurm_power.relocation.settings import RelocationConfig
@@ -61,7 +62,7 @@ class Settings:
 class SlurmState:
     jobs: Sequence[Job]
     reservations: Sequence[LicenseReservation]
-    nodes_expected: frozenset[str]  # nodes that Slurm says are up and so should report
+    nodes: Sequence[Node]
 
 
 class Controller:
@@ -85,6 +86,7 @@ class Controller:
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self._job_caps: dict[int, float] = {}
         self._expected_nodes: frozenset[str] = frozenset()
+        self._held_back_watts = 0.0  # IT draw that our own actions keep away: tomorrow must not forget it
         self._view = ControllerView(mode=settings.controller.mode)
         self._lock = threading.Lock()
 
@@ -107,9 +109,17 @@ class Controller:
         grid = fresh(fast.grid, now_s=self._clock.now_s(), max_age_s=self._max_age_s)
         ess = fresh(fast.ess, now_s=self._clock.now_s(), max_age_s=self._max_age_s)
         building_watts = inflexible_watts(grid, ess=ess, it_watts=it_watts, pue=self._settings.site.pue)
+        wanted_watts = None if it_watts is None else it_watts + self._held_back_watts
         with self._lock:
-            self._history.add(wall_s, inflexible_watts=building_watts, it_watts=it_watts)
-        point = site_point(fast, self._view.plan, it_watts=it_watts, inflexible_watts=building_watts, wall_s=wall_s)
+            self._history.add(wall_s, inflexible_watts=building_watts, it_wanted_watts=wanted_watts)
+        point = site_point(
+            fast,
+            self._view.plan,
+            it_watts=it_watts,
+            it_wanted_watts=wanted_watts,
+            inflexible_watts=building_watts,
+            wall_s=wall_s,
+        )
         if point is not None:
             self._store.write([point])
 
@@ -128,7 +138,7 @@ class Controller:
             failures["slurm"] = str(failure)
             return None
         self._expected_nodes = frozenset(node.node_name for node in nodes if node.up and node.gpus > 0)
-        return SlurmState(jobs, reservations, self._expected_nodes)
+        return SlurmState(jobs, reservations, nodes)
 
     def _observe(self, failures: dict[str, str]) -> Snapshot:
         fast, now_s = self._battery_loop.view(), self._clock.now_s()
@@ -149,7 +159,7 @@ class Controller:
         planner = self._settings.planner
         start_wall_s = math.floor(snapshot.wall_s / planner.slot_s) * planner.slot_s
         with self._lock:
-            building, it_load = self._history.inflexible(), self._history.it()
+            building, it_load = self._history.inflexible(), self._history.it_wanted()
         building = [sample for sample in building if sample.start_wall_s < start_wall_s]
         it_load = [sample for sample in it_load if sample.start_wall_s < start_wall_s]
         if not building:
@@ -165,9 +175,12 @@ class Controller:
     ) -> SeriesForecast:
         settings = self._settings
         draw = expected_it_draw(
-            jobs=slurm.jobs, nodes=snapshot.nodes, wall_s=snapshot.wall_s, config=settings.relocation
+            jobs=slurm.jobs,
+            nodes=with_silent_nodes(snapshot.nodes, slurm.nodes),
+            wall_s=snapshot.wall_s,
+            config=settings.relocation,
         )
-        return forecast_it_load(
+        forecast = forecast_it_load(
             draw,
             usual=usual,
             it_max_watts=settings.site.it_max_watts,
@@ -176,6 +189,10 @@ class Controller:
             slots=settings.planner.slots,
             config=settings.forecast,
         )
+        drawn_watts = self._it_watts(dict(snapshot.nodes))
+        wanted_now_watts = forecast.quantile(0.5)[0]
+        self._held_back_watts = 0.0 if drawn_watts is None else max(0.0, wanted_now_watts - drawn_watts)
+        return forecast
 
     def _plan(self, snapshot: Snapshot, forecast: LoadForecast | None, slurm: SlurmState | None) -> DispatchPlan | None:
         """Without a forecast the last plan stays in force."""
@@ -196,7 +213,7 @@ class Controller:
             if slurm is None
             else firm_it_watts(
                 jobs=slurm.jobs,
-                nodes=snapshot.nodes,
+                nodes=with_silent_nodes(snapshot.nodes, slurm.nodes),
                 start_wall_s=forecast.it.start_wall_s,
                 slot_s=forecast.it.slot_s,
                 slots=forecast.slots,

@@ -15,6 +15,7 @@ def site_point(
     plan: DispatchPlan | None,
     *,
     it_watts: float | None,
+    it_wanted_watts: float | None,
     inflexible_watts: float | None,
     wall_s: float,
 ) -> Point | None:
@@ -23,6 +24,7 @@ def site_point(
     values: dict[str, float | None] = {
         "grid_import_watts": None if grid is None or "meter" in fast.failures else grid.import_watts,
         "it_watts": it_watts,
+        "it_wanted_watts": it_wanted_watts,
         "inflexible_watts": inflexible_watts,
         "charge_watts": None if ess is None or "pcs" in fast.failures else ess.charge_watts,
         "discharge_watts": None if ess is None or "pcs" in fast.failures else ess.discharge_watts,

@@ -22,19 +22,22 @@ class SiteHistory:
         points = store.read(MEASUREMENT, since_wall_s=wall_s - self._keep_s)
         for point in points:
             self.add(
-                point.wall_s, inflexible_watts=_number(point, "inflexible_watts"), it_watts=_number(point, "it_watts")
+                point.wall_s,
+                inflexible_watts=_number(point, "inflexible_watts"),
+                it_wanted_watts=_number(point, "it_wanted_watts"),
             )
         return len(points)
 
-    def add(self, wall_s: float, *, inflexible_watts: float | None, it_watts: float | None) -> None:
-        self._rows.append((wall_s, inflexible_watts, it_watts))
+    def add(self, wall_s: float, *, inflexible_watts: float | None, it_wanted_watts: float | None) -> None:
+        self._rows.append((wall_s, inflexible_watts, it_wanted_watts))
         while self._rows and self._rows[0][0] < wall_s - self._keep_s:
             self._rows.popleft()
 
     def inflexible(self) -> list[Sample]:
         return self._samples([(wall_s, watts) for wall_s, watts, _ in self._rows])
 
-    def it(self) -> list[Sample]:
+    def it_wanted(self) -> list[Sample]:
+        """IT load as it would have been if nothing had been held back: what the next day will want again."""
         return self._samples([(wall_s, watts) for wall_s, _, watts in self._rows])
 
     def _samples(self, readings: Sequence[tuple[float, float | None]]) -> list[Sample]:

@@ -14,7 +14,7 @@ from slurm_power.adapters.telemetry_config import StoreConfig
 from slurm_power.adapters.telemetry_open import open_store
 from slurm_power.compose import slurm_client
 from slurm_power.demo.figures import class_of, grid_figures, job_figures
-from slurm_power.demo.history import yesterday_points
+from slurm_power.demo.history import earlier_points
 from slurm_power.demo.result import JobSpan, RunResult
 from slurm_power.demo.services import Services
 from slurm_power.demo.settings import DemoSettings
@@ -114,7 +114,7 @@ def _start(plan: DayPlan, services: Services, *, mode: str, start_wall_s: float)
     )
     config = read_site_config(config_file)
     store = open_store(config.table(StoreConfig))
-    store.write(yesterday_points(plan.settings, plan.profile, start_wall_s=start_wall_s))
+    store.write(earlier_points(plan.settings, plan.profile, start_wall_s=start_wall_s, until_wall_s=time.time()))
     store.flush(10.0)
     store.close()
     services.start_agents(config_file)

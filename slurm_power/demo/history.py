@@ -11,7 +11,9 @@ DAYS_BACK = 2
 TYPICAL_BUSY_FRACTION = 0.95  # of a board's limit, for a GPU at work
 
 
-def yesterday_points(settings: DemoSettings, profile: LoadProfile, *, start_wall_s: float) -> list[Point]:
+def earlier_points(
+    settings: DemoSettings, profile: LoadProfile, *, start_wall_s: float, until_wall_s: float
+) -> list[Point]:
     """History for the forecaster. Each earlier day had its own jobs (another seed)."""
     points = []
     step_s = settings.slot_s / 2
@@ -28,5 +30,6 @@ def yesterday_points(settings: DemoSettings, profile: LoadProfile, *, start_wall
                 gpus=settings.gpus,
                 base_watts=float(settings.nodes * settings.node_base_watts),
             )
-            points.append(Point("site", start_wall_s + time_s, {"inflexible_watts": watts, "it_watts": it_watts}))
-    return points
+            values = {"inflexible_watts": watts, "it_watts": it_watts, "it_wanted_watts": it_watts}
+            points.append(Point("site", start_wall_s + time_s, values))
+    return [point for point in points if point.wall_s < until_wall_s]

@@ -53,6 +53,9 @@ class DemoSettings:
     demand_price_per_kw: float = 20.0
     """For the month whose peak this day sets."""
 
+    delay_price_per_kwh: float = 2.0
+    """Of IT work that is done later than it could be."""
+
     def __post_init__(self) -> None:
         require(self.day_s >= 60, "day_s", self.day_s, "must be at least 60: Slurm needs seconds to start jobs")
         require(self.slots_per_day >= 12, "slots_per_day", self.slots_per_day, "must be at least 12")

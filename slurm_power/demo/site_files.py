@@ -101,7 +101,7 @@ def controller_toml(
             "planner": {
                 "slot_s": slot_s,
                 "horizon_s": day_s,
-                "shed_price_per_kwh": 0.3 * settings.compression,
+                "shed_price_per_kwh": settings.delay_price_per_kwh * settings.compression,
             },
             "forecast": {
                 "period_s": day_s,

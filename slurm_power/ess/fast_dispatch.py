@@ -14,8 +14,9 @@ from slurm_power.monitoring.metering import MeteringInterval
 from slurm_power.monitoring.readings import EssReading, GridReading
 from slurm_power.monitoring.site_balance import site_load_watts
 
-AT_TARGET_FRACTION = 0.99
-"""A planned import above this share of the target means: the planned discharge is there for the peak."""
+AT_TARGET_FRACTION = 0.95
+"""A planned import above this share of the target (the planner leaves some headroom below it) means: the
+planned discharge is there for the peak, and is spent only if the peak comes."""
 
 
 @dataclass(frozen=True, slots=True)
