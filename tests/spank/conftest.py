@@ -18,10 +18,15 @@ STRICT = ("-std=gnu11", "-Wall", "-Wextra", "-Werror", "-fPIC")
 
 
 @pytest.fixture(scope="session")
-def plugin_parts(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def plugin_parts_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if shutil.which("cc") is None:
         pytest.skip("needs a C compiler")
     library = tmp_path_factory.mktemp("spank") / "parts.so"
     sources = [str(SPANK / name) for name in PURE_SOURCES]
     subprocess.run(["cc", *STRICT, "-shared", "-o", str(library), *sources], check=True)
-    return ctypes.CDLL(str(library))
+    return library
+
+
+@pytest.fixture(scope="session")
+def plugin_parts(plugin_parts_file: Path) -> ctypes.CDLL:
+    return ctypes.CDLL(str(plugin_parts_file))

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -173,6 +175,24 @@ def test_a_line_that_nobody_reads_costs_no_more_than_the_deadline(tmp_path: Path
         done.set()
     assert not told.ok
     assert told.took_s < PATIENCE_S
+
+
+# slurmd and slurmstepd do not ignore SIGPIPE as Python does; here the default action stands again.
+_TELL_WITH_SIGPIPE = """
+import ctypes, signal, sys
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+parts, problem = ctypes.CDLL(sys.argv[1]), ctypes.create_string_buffer(256)
+parts.agent_tell(sys.argv[2].encode(), b"x" * 4_000_000, ctypes.c_long(5000), problem, ctypes.c_size_t(256))
+print(problem.value.decode())
+"""
+
+
+def test_an_agent_that_hangs_up_does_not_kill_the_prolog(plugin_parts_file: Path, tmp_path: Path) -> None:
+    with agent(tmp_path / "s", lambda connection: connection.close()) as path:
+        argv = [sys.executable, "-c", _TELL_WITH_SIGPIPE, str(plugin_parts_file), str(path)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("send: ")
 
 
 @pytest.mark.parametrize("name", ["nobody-there", "x" * 200])
