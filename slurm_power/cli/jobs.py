@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slurm_power.cli.controller_client import ask, asking_options, echo_json
-from slurm_power.cli.words import clock_time
+from slurm_power.cli.words import clock_time, printable
 
 
 @click.command()
@@ -24,8 +24,8 @@ def jobs(config_path: Path, url: str | None, as_json: bool) -> None:
     for job in content:
         table.add_row(
             str(job["job_id"]),
-            job["user_name"],
-            job["name"],
+            printable(job["user_name"]),
+            printable(job["name"]),
             job["power_class"] or "(default)",
             job["state"],
             ",".join(f"{name}:{count}" for name, count in job["licenses"].items()) or "-",

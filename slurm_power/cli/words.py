@@ -32,3 +32,8 @@ def age(age_s: float | None) -> str:
 def clock_time(wall_s: float | None) -> str:
     """Local time with its zone."""
     return UNKNOWN if wall_s is None else time.strftime("%H:%M:%S %Z", time.localtime(wall_s))
+
+
+def printable(text: str) -> str:
+    """A user's text without control characters: it may not move the admin's cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)
