@@ -81,9 +81,13 @@ class CapKeeper:
     def _apply(self, gpus: Iterable[ManagedGpu]) -> None:
         if self._monitor_only:
             return
-        self._carry_out(
-            [(gpu, knob, step) for gpu in gpus for knob, step in self._wants.steps(gpu) if not isinstance(step, Keep)]
-        )
+        steps: list[tuple[ManagedGpu, Knob, Step]] = []
+        for gpu in gpus:
+            open_steps = [(gpu, knob, step) for knob, step in self._wants.steps(gpu) if not isinstance(step, Keep)]
+            if not open_steps:
+                gpu.nothing_refused()
+            steps += open_steps
+        self._carry_out(steps)
 
     def _carry_out(self, steps: Sequence[tuple[ManagedGpu, Knob, Step]]) -> None:
         now_s = self._clock.now_s()

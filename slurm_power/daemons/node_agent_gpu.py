@@ -103,6 +103,11 @@ class ManagedGpu:
             log.error("%s: %s", self.uuid, reason)
         self._refusal = reason
 
+    def nothing_refused(self) -> None:
+        """The board is as wanted: an older refusal no longer matters."""
+        self._refused.clear()
+        self.refuse(None)
+
     def _write(self, knob: Knob, step: Step) -> None:
         match step:
             case Keep():

@@ -147,6 +147,15 @@ def test_a_full_disk_means_no_cap_and_an_error_not_a_cap_that_nobody_can_undo() 
     assert reports(agent)["GPU-0"].error is None
 
 
+def test_a_refusal_is_forgotten_with_the_wish() -> None:
+    bench = Bench()
+    agent = bench.start()
+    bench.journal.disk_full = True
+    agent.begin(job(1, 0, cap=300), task=False)
+    agent.end(1)
+    assert reports(agent)["GPU-0"].error is None
+
+
 def test_giving_back_does_not_need_the_disk() -> None:
     bench = Bench()
     agent = bench.start()
