@@ -97,6 +97,8 @@ class _Series:
         it_firm_watts: Sequence[float] | None,
     ) -> _Series:
         slot_s, n = forecast.inflexible.slot_s, forecast.slots
+        if (forecast.it.slot_s, forecast.it.start_wall_s) != (slot_s, forecast.inflexible.start_wall_s):
+            raise ValueError("the two forecasts do not speak of the same slots")
         starts = forecast.inflexible.start_wall_s + slot_s * np.arange(n)
         left = np.minimum(slot_s, starts + slot_s - now_wall_s)
         ahead = left > slot_s * 1e-3

@@ -221,6 +221,18 @@ def test_the_headroom_stays_free_of_everything() -> None:
     assert plan.target_watts == pytest.approx(10_000.0, abs=0.1)
 
 
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4], ids=["80 W", "8 kW", "80 MW"])
+@pytest.mark.parametrize("currency", [1.0, 1400.0], ids=["USD", "KRW"])
+def test_size_of_site_and_money_do_not_matter(scale: float, currency: float) -> None:
+    plan = planned(
+        [2000 * scale, 8000 * scale, 2000 * scale], stored_kwh=2.0 * scale, incumbent_watts=3000 * scale,
+        limits=battery(capacity_joules=10 * KWH * scale, max_charge_watts=0.0, max_discharge_watts=5e3 * scale),
+        prices=tariff(prices=(0.1 * currency,), demand=10.0 * currency), shed_price_per_kwh=currency,
+        site=SiteLimits(grid_limit_watts=1e9, it_max_watts=1e9, pue=1.0),
+    )  # fmt: skip
+    assert plan.target_watts == pytest.approx(6000.0 * scale, rel=1e-6)
+
+
 def test_the_same_question_gets_the_same_answer() -> None:
     load = [3000 + 500 * (i % 7) for i in range(24)]
     assert planned(load, stored_kwh=3.0) == planned(load, stored_kwh=3.0)
