@@ -42,6 +42,11 @@ class _Range:
     def room_watts(self) -> float:
         return self.power.busy_gpus * max(0.0, self.power.gpu_watts - self.lowest_watts)
 
+    @property
+    def dormant_watts(self) -> float:
+        """What it drew before our cap and does not draw now for reasons of its own: it may come back any time."""
+        return self.power.job.gpus * max(0.0, (self.power.mark.drawn_watts or 0.0) - self.power.gpu_watts)
+
     def cap_at(self, share: float) -> float:
         return self.power.gpu_watts - share * max(0.0, self.power.gpu_watts - self.lowest_watts)
 
@@ -56,11 +61,14 @@ def plan_caps(powers: Sequence[JobPower], *, excess_watts: float, reason: str, c
     room_watts = sum(one.room_watts for one in ranges)
     tight = _share(excess_watts, room_watts)
     loose = _share(excess_watts + config.cap_release_margin_watts, room_watts)
+    spare_watts = -excess_watts - config.cap_release_margin_watts
     caps: dict[int, float] = {}
     actions = []
     for one in ranges:
-        cap = _next_cap(one, tight=tight, loose=loose, config=config)
-        if cap is not None:
+        cap = _next_cap(one, tight=tight, loose=loose, spare_watts=spare_watts, config=config)
+        if cap is None:
+            spare_watts -= one.dormant_watts
+        else:
             caps[one.power.job.job_id] = cap
         if cap != one.power.mark.capped_watts:
             actions.append(cap_action(one.power, cap, reason=reason, config=config))
@@ -119,7 +127,7 @@ def _share(excess_watts: float, room_watts: float) -> float:
     return min(1.0, excess_watts / room_watts)
 
 
-def _next_cap(one: _Range, *, tight: float, loose: float, config: RelocationConfig) -> float | None:
+def _next_cap(one: _Range, *, tight: float, loose: float, spare_watts: float, config: RelocationConfig) -> float | None:
     current, step = one.power.mark.capped_watts, config.cap_step_watts
     needed, released = one.cap_at(tight), one.cap_at(loose)
     if current is None:
@@ -128,7 +136,7 @@ def _next_cap(one: _Range, *, tight: float, loose: float, config: RelocationConf
         return _on_step(needed, one, step)
     if current > needed:
         if needed > one.power.gpu_watts - step / 2:  # nothing is asked of it, and its cap does not hold it back
-            return current if loose > 0 else None
+            return None if one.dormant_watts <= spare_watts else current
         return min(current, _on_step(needed, one, step))
     rise = config.cap_release_fraction_per_tick * max(step, one.power.gpu_watts - one.lowest_watts)
     raised = min(released, current + max(step, rise))

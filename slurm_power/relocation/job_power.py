@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from slurm_power.monitoring.readings import NodeReading
 from slurm_power.relocation.job_mark import JobMark, parse_mark
 from slurm_power.relocation.jobs import Job, JobState, PowerClass
+from slurm_power.relocation.runtimes import expected_end_wall_s, runtime_fraction
 from slurm_power.relocation.settings import RelocationConfig
 
 _NOT_WAITING_FOR_US = frozenset(
@@ -27,6 +28,7 @@ class JobPower:
     gpu_watts: float  # its busiest GPU as if we did not cap it
     busy_gpus: float  # GPUs x their mean share of gpu_watts
     drawn_gpu_watts: float | None  # all its GPUs together now; None: not every one is known
+    runtime_fraction: float = 1.0  # of its time limit, what it is expected to run
 
     @property
     def touchable(self) -> bool:
@@ -38,13 +40,16 @@ class JobPower:
         return self.busy_gpus * self.gpu_watts
 
     def end_wall_s(self, wall_s: float) -> float | None:
-        """When its time limit ends if it runs, or would end if it started now; None: no limit."""
-        if self.job.time_limit_s is None:
-            return None
-        return (self.job.start_wall_s if self.job.start_wall_s is not None else wall_s) + self.job.time_limit_s
+        """When it is expected to end if it runs, or would end if it started now; None: it has no time limit."""
+        return expected_end_wall_s(self.job, wall_s=wall_s, fraction=self.runtime_fraction)
+
+    @property
+    def duration_s(self) -> float | None:
+        """How long it is expected to run from its start."""
+        return None if self.job.time_limit_s is None else self.runtime_fraction * self.job.time_limit_s
 
 
-def job_powers(jobs: Iterable[Job], *, nodes: Mapping[str, NodeReading], config: RelocationConfig) -> list[JobPower]:
+def job_powers(jobs: Sequence[Job], *, nodes: Mapping[str, NodeReading], config: RelocationConfig) -> list[JobPower]:
     """The jobs that run or wait, in the given order."""
     by_job: dict[int, list[float | None]] = {}
     for node in nodes.values():
@@ -52,7 +57,12 @@ def job_powers(jobs: Iterable[Job], *, nodes: Mapping[str, NodeReading], config:
             if gpu.job_id is not None:
                 by_job.setdefault(gpu.job_id, []).append(gpu.draw_watts)
     alive = (JobState.PENDING, JobState.RUNNING, JobState.SUSPENDED)
-    return [_job_power(job, by_job.get(job.job_id, []), config) for job in jobs if job.state in alive]
+    fraction = runtime_fraction(jobs)
+    return [
+        replace(_job_power(job, by_job.get(job.job_id, []), config), runtime_fraction=fraction)
+        for job in jobs
+        if job.state in alive
+    ]
 
 
 def is_waiting(power: JobPower) -> bool:

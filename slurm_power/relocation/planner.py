@@ -93,7 +93,7 @@ def expected_it_draw(
         elif is_waiting(power):
             begin = None if power.mark.deferred_until_wall_s is not None else power.job.begin_wall_s
             watts = config.licensed_draw_fraction * _above_idle(power, config)
-            pending.append(PendingDraw(watts, power.job.time_limit_s, begin))
+            pending.append(PendingDraw(watts, power.duration_s, begin))
     return ItDraw(idle_watts([], nodes=nodes, config=config), tuple(running), tuple(pending))
 
 

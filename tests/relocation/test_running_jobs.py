@@ -113,12 +113,14 @@ def test_an_uncapped_job_gets_its_licence_and_its_mark_back_exactly(busy) -> Non
     assert {job.job_id: (dict(job.licenses), job.admin_comment) for job in busy.jobs} == before
 
 
-def test_a_capped_job_that_draws_little_anyway_does_not_count_as_held_back(busy) -> None:
+def test_a_capped_job_that_pauses_keeps_its_cap_unless_its_return_would_fit(busy) -> None:
     busy.envelopes = [FULL_WATTS - 1600.0] * 16
     busy.apply(busy.plan())
     busy.draws = dict.fromkeys(busy.draws, 100.0)
     plan = busy.plan()
-    assert {action.verb for action in plan.jobs} == {"uncap"}
+    # 8.0 kW to spare, each may come back with 2.4 kW: three are let go, the fourth keeps its cap
+    assert [(action.verb, action.job_id) for action in plan.jobs] == [("uncap", 1), ("uncap", 2), ("uncap", 3)]
+    assert caps(plan) == {4: 600.0}
 
 
 def test_a_cap_of_ours_on_a_job_that_waits_again_is_given_back(busy) -> None:
