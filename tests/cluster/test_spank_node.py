@@ -179,3 +179,36 @@ def test_without_an_agent_the_job_runs_and_the_nodes_log_says_who_was_not_told(s
     for op in ("job_begin", "task_begin", "job_end"):
         line = f"job {job_id}: the agent was not told of {op}: {slurm.agent_socket('n1')}: No such file"
         assert wait_for(lambda line=line: line in log.read_text(), timeout_s=10), line
+
+
+def test_an_option_that_bypassed_the_submissions_check_counts_nowhere(
+    slurm: DevCluster, agents: Callable[..., RecordingAgents]
+) -> None:
+    """A user may point sbatch at a slurm.conf of their own, with ranges of their own."""
+    slack = slurm.layout.jobs / "plugstack.conf"
+    plugstack = (slurm.layout.etc / "plugstack.conf").read_text()
+    slack.write_text(plugstack.replace("min_cap=200", "min_cap=1").replace("max_cap=700", "max_cap=9000"))
+    conf = slurm.layout.jobs / "slurm.conf"
+    conf.write_text(slurm.layout.slurm_conf.read_text().replace(f"{slurm.layout.etc}/plugstack.conf", str(slack)))
+    recorder = agents()
+
+    caps = ("9000", "1")
+    job_ids = [
+        slurm.sbatch(
+            "--nodelist=n1",
+            "--gpus=1",
+            f"--gpu-power-cap={cap}",
+            "--power-class=preemptible",
+            script="true",
+            user=USER,
+            environment={"SLURM_CONF": str(conf)},
+        )
+        for cap in caps
+    ]
+    for job_id, cap in zip(job_ids, caps, strict=True):
+        finish(slurm, job_id)
+        facts = slurm.job_facts(job_id)
+        assert (facts["Licenses"], facts["AdminComment"]) == ("watts:825", "slurm-power:class=preemptible")
+        assert [line["options"] for line in recorder.lines("job_begin", job_id)] == [{"power-class": "preemptible"}]
+        ignored = f"ignored --gpu-power-cap={cap}, which is not valid on this node"
+        assert ignored in (slurm.layout.log / "slurmd-n1.log").read_text()
