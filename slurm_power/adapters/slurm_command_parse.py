@@ -157,6 +157,8 @@ def _job(entry: Mapping[str, Any]) -> Job:
         admin_comment=str(entry.get("admin_comment") or ""),
         raw_state="+".join(words),
         node_count=int(number(entry.get("node_count")) or 1),
+        # Before its end this is when the time limit will be over.
+        end_wall_s=(number(entry.get("end_time")) or None) if state is JobState.OTHER else None,
     )
 
 

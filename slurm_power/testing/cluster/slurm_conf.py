@@ -111,6 +111,10 @@ def site_lua(settings: ClusterSettings) -> str:
         "return {\n"
         f"  node_base_watts = {settings.node_base_watts},\n"
         f"  gpu_max_watts = {GPU_MAX_WATTS},\n"
+        f"  gpu_min_watts = {GPU_MIN_WATTS},\n"
+        f"  gpu_max_mhz = {GPU_MAX_CLOCK_MHZ},\n"
+        f"  gpu_min_mhz = {GPU_MIN_CLOCK_MHZ},\n"
+        f"  max_watts = {settings.pool_watts()},\n"
         f"  gpus_per_node = {settings.gpus_per_node},\n"
         '  default_class = "flexible",\n'
         "}\n"
