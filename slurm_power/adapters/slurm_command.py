@@ -20,7 +20,7 @@ from slurm_power.relocation.jobs import Job, LicensePool, LicenseReservation, No
 _NO_ANSWER = re.compile(
     "Unable to contact slurm controller|Connection refused|Connection timed out|Socket timed out"
     "|Zero Bytes were transmitted|Protocol authentication error|Unable to establish|Unable to process configuration"
-    "|authentication service is down|Munge encode failed|Communication connection failure|slurm_load_",
+    "|authentication service is down|Munge encode failed|Communication connection failure",
     re.IGNORECASE,
 )
 _GONE = ("Requested reservation is invalid", "Reservation is invalid", "not found")

@@ -28,7 +28,9 @@ from slurm_power.adapters.slurm_text import (
 from slurm_power.errors import ConfigError, DeviceRefused, Unavailable
 from slurm_power.relocation.jobs import Job, JobState, LicensePool, LicenseReservation, Node
 
-_ADVICE = 'or set adapter = "command"'
+_ADVICE = (
+    'install pyslurm of the same release as Slurm (25.11 is the one this adapter knows), or set adapter = "command"'
+)
 _GONE = ("reservation is invalid", "doesn't exist")
 
 
@@ -141,8 +143,8 @@ class PyslurmClient:
             tracked = self._pyslurm.slurmctld.Config.load().accounting_storage_tres or []
         if "gres/gpu" not in tracked:
             raise ConfigError(
-                f"adapter = pyslurm: it sees the GPUs of waiting jobs only with AccountingStorageTRES=gres/gpu; "
-                f"add that to slurm.conf {_ADVICE}"
+                "adapter = pyslurm: it sees the GPUs of waiting jobs only with AccountingStorageTRES=gres/gpu; "
+                'add that to slurm.conf, or set adapter = "command"'
             )
 
     @contextmanager
@@ -157,19 +159,15 @@ class PyslurmClient:
 
 def _loaded(load: Callable[[], Any], running_version: Callable[[], str]) -> Any:
     running = release_of(running_version())
-    wanted = f"{running[0]}.{running[1]:02d}"
+    slurm = f"Slurm is {running[0]}.{running[1]:02d}"
     try:
         module = load()
     except ImportError as cause:
         raise ConfigError(
-            f"adapter = pyslurm: {_installed()} cannot be loaded ({cause}), and Slurm is {wanted}: "
-            f"install pyslurm {wanted}.* {_ADVICE}"
+            f"adapter = pyslurm: {_installed()} cannot be loaded ({cause}), and {slurm}: {_ADVICE}"
         ) from cause
     if release_of(module.__version__) != running:
-        raise ConfigError(
-            f"adapter = pyslurm: pyslurm is {module.__version__}, but Slurm is {wanted}: "
-            f"install pyslurm {wanted}.* {_ADVICE}"
-        )
+        raise ConfigError(f"adapter = pyslurm: pyslurm is {module.__version__}, but {slurm}: {_ADVICE}")
     return module
 
 
