@@ -88,4 +88,5 @@ def _battery_loop(config: SiteConfig, settings: Settings, clock: SystemClock, bi
         battery=settings.battery,
         revert_s=pcs.revert_s,
         manage=settings.controller.mode == "manage",
+        promised_watts=settings.planner.target_watts,
     )

@@ -41,10 +41,11 @@ class BatteryLoop:
         battery: BatteryLimits,
         revert_s: float,
         manage: bool,
+        promised_watts: float | None = None,
     ) -> None:
         self._clock, self._meter, self._ess = clock, meter, ess
         self._billing, self._site, self._battery = billing, site, battery
-        self._revert_s, self._manage = revert_s, manage
+        self._revert_s, self._manage, self._promised_watts = revert_s, manage, promised_watts
         self._guard_state: GuardState = Following()
         self._grid: GridReading | None = None
         self._battery_reading: EssReading | None = None
@@ -84,7 +85,9 @@ class BatteryLoop:
         if plan is None or not self._manage:
             return None
         now_s, wall_s = self._clock.now_s(), self._clock.wall_s()
-        target_watts = max(plan.target_watts, self._billing.peak_watts(wall_s))
+        target_watts = defended_watts(
+            plan, peak_watts=self._billing.peak_watts(wall_s), promised_watts=self._promised_watts
+        )
         wanted = EssSetpoint()
         if self._grid is not None and self._battery_reading is not None:
             wanted = next_setpoint(
@@ -140,6 +143,13 @@ class BatteryLoop:
         except SlurmPowerError as failure:
             failures[name] = str(failure)
             return None
+
+
+def defended_watts(plan: DispatchPlan, *, peak_watts: float, promised_watts: float | None) -> float:
+    """The plan's target, but never below a peak that is already paid for, unless less was promised to somebody."""
+    if promised_watts is not None:
+        return plan.target_watts
+    return max(plan.target_watts, peak_watts)
 
 
 def _log_changes(before: FastView, now: FastView) -> None:

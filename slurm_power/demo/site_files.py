@@ -90,7 +90,7 @@ def controller_toml(
                 "demand_price_per_kw": settings.demand_price_per_kw,
                 "metering_interval_s": slot_s,
                 "billing_period_s": day_s * 30,
-                "anchor_wall_s": start_wall_s,
+                "anchor_wall_s": start_wall_s - day_s,  # the minutes before the day belong to the same month
             },
             "battery": {
                 "capacity_joules": settings.battery_joules,
@@ -118,6 +118,7 @@ def controller_toml(
                 "node_base_watts": float(settings.node_base_watts),
                 "default_max_delay_s": 0.6 * day_s,
                 "reservation_horizon_s": 0.6 * day_s,
+                "reservation_block_s": slot_s,
                 "min_deferral_s": 2 * slot_s,
                 "default_max_slowdown_fraction": 0.2,
             },

@@ -46,13 +46,11 @@ class RelocationConfig:
     reservation_step_watts: int = 100
     """Reserved watts are multiples of this, rounded up."""
 
-    reservation_merge_watts: int = 300
-    """Neighbouring slots whose reserved watts differ by no more become one reservation."""
+    reservation_block_s: float = 900.0
+    """Reservations cover fixed blocks of so long (a whole number of planning slots), aligned to the epoch."""
 
     reservation_hysteresis_watts: int = 200
     """A reservation that is too large by no more than this is left alone."""
-
-    max_reservations: int = 12
 
     max_deferred_fraction: float = 0.5
     """Of the pending jobs that may be deferred at all, at most so many are deferred at a time."""
@@ -106,7 +104,6 @@ class RelocationConfig:
         for key in (
             "node_base_watts",
             "default_max_delay_s",
-            "reservation_merge_watts",
             "reservation_hysteresis_watts",
             "min_deferral_s",
             "cap_lead_s",
@@ -117,7 +114,7 @@ class RelocationConfig:
             "max_jobs_considered",
         ):
             require(getattr(self, key) >= 0, key, getattr(self, key), "must not be below 0")
-        for key in ("reservation_horizon_s", "reservation_step_watts", "max_reservations", "cap_step_watts"):
+        for key in ("reservation_horizon_s", "reservation_step_watts", "reservation_block_s", "cap_step_watts"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be above 0")
         for key in ("licensed_draw_fraction", "cap_release_fraction_per_tick"):
             require(0 < getattr(self, key) <= 1, key, getattr(self, key), "must be in (0, 1]")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from slurm_power.daemons.battery_loop import BatteryLoop
+from slurm_power.daemons.battery_loop import BatteryLoop, defended_watts
 from slurm_power.daemons.billing_state import BillingState
 from slurm_power.ess.battery import BatteryLimits
 from slurm_power.ess.guard import SiteLimits
@@ -127,6 +127,11 @@ def test_a_peak_that_is_already_set_is_defended_instead_of_a_lower_target() -> N
     site.loop.follow(plan(target_watts=8000.0))
     site.steps(1)
     assert site.ess.commands[-1].discharge_watts == pytest.approx(0.0, abs=1.0)
+
+
+def test_a_promise_is_kept_even_below_a_peak_that_is_already_paid_for() -> None:
+    assert defended_watts(plan(target_watts=8000.0), peak_watts=9000.0, promised_watts=8000.0) == 8000.0
+    assert defended_watts(plan(target_watts=8000.0), peak_watts=9000.0, promised_watts=None) == 9000.0
 
 
 def test_the_peak_survives_a_restart_of_the_controller() -> None:

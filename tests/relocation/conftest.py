@@ -16,10 +16,11 @@ from slurm_power.relocation.plan import RelocationPlan
 from slurm_power.relocation.planner import plan_relocation
 from slurm_power.relocation.settings import RelocationConfig
 
-NOW_S = 1_000_000.0
+NOW_S = 1_000_800.0
 SLOT_S = 900.0
 
 CONFIG = RelocationConfig(
+    reservation_block_s=3600.0,
     license_total_watts=13_200,
     gpu_max_watts=700.0,
     gpu_idle_watts=70.0,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 from slurm_power.relocation.jobs import LicenseReservation, PowerClass
 from slurm_power.relocation.plan import RESERVATION_PREFIX
 
-NOW_S, SLOT_S = 1_000_000.0, 900.0
+NOW_S, SLOT_S = 1_000_800.0, 900.0
 IDLE_WATTS = 4 * (500.0 + 4 * 70.0)
 
 
@@ -75,14 +74,14 @@ def test_a_deeper_peak_updates_the_same_reservation(peak) -> None:
     assert action.reservation.licenses == {"watts": 10_400}
 
 
-def test_a_started_reservation_keeps_its_start(peak) -> None:
+def test_a_started_reservation_keeps_its_window_and_a_longer_peak_adds_the_next_block(peak) -> None:
     peak.apply(peak.plan())
     peak.wall_s = NOW_S + 5 * SLOT_S
     peak.envelopes = [13_200.0] * 4 + [6000.0] * 6 + [13_200.0] * 6
-    (action,) = peak.plan().reservations
-    assert action.verb == "update"
-    assert action.reservation.start_wall_s == NOW_S + 4 * SLOT_S
-    assert action.reservation.end_wall_s == NOW_S + 10 * SLOT_S
+    update, create = peak.plan().reservations
+    assert (update.verb, create.verb) == ("update", "create")
+    assert update.reservation.start_wall_s == NOW_S + 4 * SLOT_S
+    assert update.reservation.end_wall_s == create.reservation.start_wall_s == NOW_S + 8 * SLOT_S
 
 
 def test_a_little_too_much_is_left_alone(peak) -> None:
@@ -91,18 +90,19 @@ def test_a_little_too_much_is_left_alone(peak) -> None:
     assert peak.plan().reservations == ()
 
 
-def test_neighbours_that_differ_little_are_one_reservation_with_the_larger_count(cluster) -> None:
-    cluster.envelopes = [8000.0, 8100.0, 8200.0, 8000.0] + [13_200.0] * 12
+def test_a_block_counts_with_its_tightest_slot(cluster) -> None:
+    cluster.envelopes = [8000.0, 9100.0, 10_200.0, 8000.0] + [13_200.0] * 12
     (action,) = cluster.plan().reservations
     assert action.reservation.licenses == {"watts": 8400}
     assert action.reservation.start_wall_s == NOW_S + 1.0  # Slurm refuses a start in the past
 
 
-def test_a_jagged_envelope_never_makes_more_reservations_than_allowed(cluster) -> None:
-    cluster.envelopes = [5000.0, 12_000.0] * 8
-    cluster.config = replace(cluster.config, max_reservations=3)
-    plan = cluster.plan()
-    assert len(plan.reservations) == 3
+def test_a_block_of_another_length_from_before_is_replaced(peak) -> None:
+    peak.reservations = [
+        LicenseReservation(f"slurm_power_{NOW_S + 4 * SLOT_S:.0f}", NOW_S + 4 * SLOT_S, NOW_S + 5 * SLOT_S)
+    ]
+    verbs = [action.verb for action in peak.plan().reservations]
+    assert "delete" in verbs
 
 
 def test_reservations_of_others_are_left_alone(peak) -> None:
@@ -142,5 +142,6 @@ def test_any_change_of_plan_is_applied_in_one_step_and_leaves_no_slot_uncovered(
             continue
         at_s = max(slot.start_wall_s, cluster.wall_s + 2.0)
         held = sum(r.licenses["watts"] for r in cluster.reservations if r.start_wall_s <= at_s < r.end_wall_s)
+        assert len([r for r in cluster.reservations if r.start_wall_s <= at_s < r.end_wall_s]) <= 1
         assert held >= min(13_200, 13_200 - (slot.envelope_watts - IDLE_WATTS)) - 1e-6
     assert cluster.plan().reservations == ()

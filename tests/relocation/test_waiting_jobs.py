@@ -11,7 +11,7 @@ from slurm_power.relocation.job_mark import parse_mark
 from slurm_power.relocation.jobs import JobState, PowerClass
 from slurm_power.relocation.planner import expected_it_draw, firm_it_watts
 
-NOW_S, SLOT_S = 1_000_000.0, 900.0
+NOW_S, SLOT_S = 1_000_800.0, 900.0
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def verbs(plan) -> list[tuple[str, int]]:
 
 
 def test_a_job_that_slurm_holds_back_by_its_licences_is_left_to_slurm(cluster) -> None:
-    cluster.envelopes = [13_200.0] * 2 + [4000.0] * 4 + [13_200.0] * 10
+    cluster.envelopes = [13_200.0] * 4 + [4000.0] * 4 + [13_200.0] * 8
     cluster.add(1, limit_s=7200.0)
     plan = cluster.plan()
     assert len(plan.reservations) == 1
@@ -179,7 +179,7 @@ def test_finished_jobs_are_nobodys_business(cluster) -> None:
         ("licensed_draw_fraction", 0.0),
         ("default_max_slowdown_fraction", 0.95),
         ("curve_throughput_fractions", (0.0, 1.0)),
-        ("max_reservations", 0),
+        ("reservation_block_s", 0),
     ],
 )
 def test_bad_settings_are_refused_by_key(cluster, key: str, value: object) -> None:
