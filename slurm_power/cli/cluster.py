@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from slurm_power.demo.playground import Playground
 from slurm_power.errors import ConfigError
 from slurm_power.testing.cluster import ClusterStatus, DevCluster
 
@@ -37,16 +38,25 @@ def cluster() -> None:
 @click.option("--nodes", type=int, help="Nodes; a new cluster has 4.")
 @click.option("--gpus-per-node", type=int, help="Emulated GPUs of each node; a new cluster has 4.")
 @click.option("--fresh", is_flag=True, help="Forget the jobs of an earlier time.")
+@click.option(
+    "--power/--no-power",
+    default=True,
+    show_default=True,
+    help="Also a simulated site, the node agents and the controller; without them only Slurm.",
+)
 @_as_json
-def up(directory: Path, nodes: int | None, gpus_per_node: int | None, fresh: bool, as_json: bool) -> None:
+def up(directory: Path, nodes: int | None, gpus_per_node: int | None, fresh: bool, power: bool, as_json: bool) -> None:
     """Start it, or what is missing of it; wait until every node can take jobs."""
     one = _cluster(directory, nodes, gpus_per_node)
     started = one.up(fresh=fresh)
+    playground = Playground(one)
+    if power:
+        playground.start()
     if as_json:
         click.echo(json.dumps({"started": started, **one.status().as_json()}, indent=1))
         return
     click.echo(f"{'up' if started else 'already running'}: {len(one.node_names())} nodes in {one.directory}")
-    for line in one.advice():
+    for line in [*one.advice(), *(playground.advice() if power else [])]:
         click.echo(line)
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from slurm_power.errors import Unavailable
+from slurm_power.errors import DeviceRefused, Unavailable
 from slurm_power.testing.cluster.commands import SlurmCommands
 from slurm_power.testing.processes import Supervisor
 
@@ -37,6 +37,6 @@ def read_status(directory: str, commands: SlurmCommands, supervisor: Supervisor)
         return status
     try:
         nodes, jobs = commands.node_states(), Counter(commands.job_states().values())
-    except Unavailable:
+    except (DeviceRefused, Unavailable):  # slurmctld may be gone since we looked
         return status
     return ClusterStatus(directory, status.slurm_conf, daemons, nodes, dict(jobs))
