@@ -40,6 +40,7 @@ bench: setup ## measure the agent, the SPANK plugin, the tick and the planner
 	$(AS_ROOT) $(BIN)/python -m bench.core
 
 clean: ## remove what was built and cached, but not .venv
+	@! test -d build/cluster || $(AS_ROOT) $(BIN)/slurm-power cluster down
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(wildcard $(SOURCES)) -name __pycache__ -prune -exec rm -rf {} +
 
