@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from slurm_power.errors import ConfigError
+from slurm_power.errors import ConfigError, Unavailable
 from slurm_power.testing.processes import ProcessId, Supervisor, marked_pids, start_ticks, wait_for
 
 SLEEP = ["sleep", "600"]
@@ -127,7 +128,13 @@ def test_a_program_that_does_not_exist_is_a_matter_for_a_person(supervisor: Supe
 
 def test_output_goes_to_the_log_and_the_environment_is_the_given_one(supervisor: Supervisor, tmp_path: Path) -> None:
     log = tmp_path / "env.log"
-    supervisor.start("env", ["/usr/bin/env"], log=log, env={"GIVEN": "yes"})
+    pid = supervisor.start("env", ["/bin/sh", "-c", "/usr/bin/env; exec sleep 600"], log=log, env={"GIVEN": "yes"})
     assert wait_for(lambda: "GIVEN=yes" in log.read_text(), timeout_s=5)
     assert "HOME=" not in log.read_text()
-    assert marked_pids(str(tmp_path / "env.pid")) == []
+    assert marked_pids(str(tmp_path / "env.pid")) == [pid]
+
+
+def test_a_service_that_ends_at_once_never_counts_as_running(supervisor: Supervisor, tmp_path: Path) -> None:
+    with suppress(Unavailable):  # told at once, unless it lived until its pid was written down
+        supervisor.start("short", ["true"], log=tmp_path / "log")
+    assert wait_for(lambda: not supervisor.is_running("short"), timeout_s=5)
