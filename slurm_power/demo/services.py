@@ -20,6 +20,7 @@ class Services:
 
     cluster: DevCluster
     directory: Path
+    logs: Path | None = None  # None: beside everything else in `directory`
 
     def start_site(self, config_file: Path) -> int:
         """The port of its Modbus bus."""
@@ -54,7 +55,7 @@ class Services:
         self.cluster.services.start(name, argv, log=self.log(name), env=environment)
 
     def log(self, name: str) -> Path:
-        return self.directory / f"{name}.log"
+        return (self.logs or self.directory) / f"{name}.log"
 
     def _await(self, name: str, ready: object) -> None:
         assert callable(ready)
