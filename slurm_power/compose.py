@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from slurm_power.adapters.clock_system import SystemClock
 from slurm_power.adapters.ess_sunspec import SunSpecEss, SunSpecEssConfig
 from slurm_power.adapters.journal_file import FileJournal
@@ -16,6 +18,7 @@ from slurm_power.daemons.billing_state import BillingState
 from slurm_power.daemons.controller import Controller, Settings
 from slurm_power.daemons.controller_config import ControllerConfig
 from slurm_power.daemons.site_history import SiteHistory
+from slurm_power.errors import Unavailable
 from slurm_power.ess.battery import BatteryLimits
 from slurm_power.ess.guard import SiteLimits
 from slurm_power.ess.planner_config import PlannerConfig
@@ -25,6 +28,8 @@ from slurm_power.forecasting.settings import ForecastConfig
 from slurm_power.ports.slurm_client import SlurmClient
 from slurm_power.relocation.settings import RelocationConfig
 from slurm_power.site_config import SiteConfig
+
+log = logging.getLogger(__name__)
 
 
 def slurm_client(config: SlurmConfig) -> SlurmClient:
@@ -38,7 +43,7 @@ def slurm_client(config: SlurmConfig) -> SlurmClient:
 
 
 def controller(config: SiteConfig) -> Controller:
-    """Raise ConfigError for a bad table, Unavailable when the store's history cannot be read."""
+    """Raise ConfigError for a bad table. A store that cannot be read costs the history, not the controller."""
     settings = Settings(
         controller=config.table(ControllerConfig),
         site=config.table(SiteLimits),
@@ -52,7 +57,10 @@ def controller(config: SiteConfig) -> Controller:
     own, slot_s = settings.controller, settings.planner.slot_s
     store = open_store(config.table(StoreConfig))
     history = SiteHistory(keep_s=own.history_s, slot_s=slot_s, max_gap_s=own.max_reading_age_s)
-    history.load(store, wall_s=clock.wall_s())
+    try:
+        history.load(store, wall_s=clock.wall_s())
+    except Unavailable as failure:
+        log.warning("starting without history: %s", failure)
     billing = BillingState(
         journal=FileJournal(own.state_path),
         tariff=settings.tariff,

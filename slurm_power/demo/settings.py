@@ -53,8 +53,9 @@ class DemoSettings:
     demand_price_per_kw: float = 20.0
     """For the month whose peak this day sets."""
 
-    delay_price_per_kwh: float = 2.0
-    """Of IT work that is done later than it could be."""
+    shed_price_per_kwh: float = 0.1
+    delay_price_per_kwh_hour: float = 0.3
+    """Of IT work that is done later than it could be, for each hour it waits."""
 
     def __post_init__(self) -> None:
         require(self.day_s >= 60, "day_s", self.day_s, "must be at least 60: Slurm needs seconds to start jobs")

@@ -1,7 +1,7 @@
 """The two TOML files of one demo run: the simulated site's and the controller's. Pure text.
 
 All times are real seconds of the compressed day. Energy prices are multiplied by the compression, so that
-the compressed day's energy costs what a whole day's would.
+the compressed day's energy costs what a whole day's would; prices per kWh and hour by its square.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ def controller_toml(
             "planner": {
                 "slot_s": slot_s,
                 "horizon_s": day_s,
-                "shed_price_per_kwh": settings.delay_price_per_kwh * settings.compression,
+                "shed_price_per_kwh": settings.shed_price_per_kwh * settings.compression,
+                "delay_price_per_kwh_hour": settings.delay_price_per_kwh_hour * settings.compression**2,
             },
             "forecast": {
                 "period_s": day_s,

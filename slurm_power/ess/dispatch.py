@@ -60,6 +60,7 @@ def plan_dispatch(
         incumbent_watts=np.maximum(incumbents, config.target_floor_watts),
         demand_price_per_kw=tariff.demand_price_per_kw,
         shed_price_per_kwh=config.shed_price_per_kwh,
+        delay_price_per_kwh_hour=config.delay_price_per_kwh_hour,
         pue=site.pue,
         headroom_fraction=config.headroom_fraction,
         grid_limit_watts=site.grid_limit_watts,

@@ -37,6 +37,7 @@ class DispatchProblem:
     incumbent_watts: Values
     demand_price_per_kw: float
     shed_price_per_kwh: float
+    delay_price_per_kwh_hour: float
     pue: float
     headroom_fraction: float
     grid_limit_watts: float
@@ -122,7 +123,7 @@ def _held_back_work(
     )
     shed = lp.variables(n, cost=problem.shed_price_per_kwh * h / unit, upper=problem.sheddable_watts / 1000)
     recovered = lp.variables(n, upper=problem.recoverable_watts / 1000)
-    holding = np.full(n, _IDLE_IS_BETTER * mean_price)  # the sooner it is done the better
+    holding = _IDLE_IS_BETTER * mean_price + problem.delay_price_per_kwh_hour * h  # the sooner it is done the better
     holding[-1] += unserved_price
     backlog = lp.variables(n, cost=holding / unit)
     lp.rows([(backlog[:1], 1.0), (shed[:1], -h[:1]), (recovered[:1], h[:1])], lower=0.0, upper=0.0)
@@ -196,7 +197,7 @@ def _solution(
         shed_watts=shed_watts,
         recovered_watts=recovered_watts,
         new_peak_watts=new_peak_watts,
-        cost=_cost(problem, grid_watts, discharge_watts, shed_watts, new_peak_watts),
+        cost=_cost(problem, grid_watts, discharge_watts, shed_watts, recovered_watts, new_peak_watts),
         solved=True,
     )
 
@@ -212,7 +213,7 @@ def _unsolved(problem: DispatchProblem) -> DispatchSolution:
         shed_watts=nothing,
         recovered_watts=nothing,
         new_peak_watts=new_peak_watts,
-        cost=_cost(problem, problem.load_watts, nothing, nothing, new_peak_watts),
+        cost=_cost(problem, problem.load_watts, nothing, nothing, nothing, new_peak_watts),
         solved=False,
     )
 
@@ -239,11 +240,14 @@ def _cost(
     grid_watts: Values,
     discharge_watts: Values,
     shed_watts: Values,
+    recovered_watts: Values,
     new_peak_watts: Values,
 ) -> float:
-    """Money: energy, wear, held-back work, and the new peak."""
+    """Money: energy, wear, held-back work and how long it waits, and the new peak."""
     kwh = problem.duration_s / 3.6e6
     energy = grid_watts * kwh * problem.price_per_kwh
     wear = discharge_watts * kwh * problem.battery.wear_cost_per_kwh
     shed = shed_watts * kwh * problem.shed_price_per_kwh
-    return float((energy + wear + shed).sum() + new_peak_watts.sum() / 1000 * problem.demand_price_per_kw)
+    waiting_kwh = np.maximum(0.0, np.cumsum((shed_watts - recovered_watts) * kwh))
+    delay = waiting_kwh * problem.duration_s / 3600.0 * problem.delay_price_per_kwh_hour
+    return float((energy + wear + shed + delay).sum() + new_peak_watts.sum() / 1000 * problem.demand_price_per_kw)

@@ -18,9 +18,13 @@ class PlannerConfig:
     it_quantile: float = 0.5
     """The quantile of the IT load that the plan expects."""
 
-    shed_price_per_kwh: float = 1.0
-    """Money per kWh of IT work that is done later than it could be; below the spread of energy prices, work is
-    planned to wait for cheap hours. Work that the horizon does not catch up costs more (see dispatch_problem.py)."""
+    shed_price_per_kwh: float = 0.1
+    """Money per kWh of IT work that is not done when it could be, however short the delay; below the spread of
+    energy prices, work is planned to wait for cheap hours. Work that the horizon does not catch up costs more
+    (see dispatch_problem.py)."""
+
+    delay_price_per_kwh_hour: float = 0.1
+    """Money for each hour that one kWh of IT work waits: what keeps a plan from flattening the day at any delay."""
 
     max_shed_fraction: float = 1.0
     """Of the IT load beyond the firm part, how much the plan may count on holding back."""
@@ -46,7 +50,7 @@ class PlannerConfig:
         for key in ("inflexible_quantile", "it_quantile"):
             value = getattr(self, key)
             require(value in (0.1, 0.5, 0.9, 0.95), key, value, "must be one of 0.1, 0.5, 0.9, 0.95")
-        for key in ("shed_price_per_kwh", "target_floor_watts", "ramp_cost_fraction"):
+        for key in ("shed_price_per_kwh", "delay_price_per_kwh_hour", "target_floor_watts", "ramp_cost_fraction"):
             value = getattr(self, key)
             require(value >= 0, key, value, "must not be below 0")
         require(0 <= self.max_shed_fraction <= 1, "max_shed_fraction", self.max_shed_fraction, "must be in [0, 1]")
