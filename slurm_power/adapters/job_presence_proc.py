@@ -64,7 +64,9 @@ class ProcJobPresence:
 
     def _here(self, variables: Mapping[bytes, bytes], *, node: bytes) -> bool:
         same_node = variables.get(b"SLURMD_NODENAME", node) == self._node
-        return same_node and (not self._slurm_conf or variables.get(b"SLURM_CONF", self._slurm_conf) == self._slurm_conf)
+        return same_node and (
+            not self._slurm_conf or variables.get(b"SLURM_CONF", self._slurm_conf) == self._slurm_conf
+        )
 
 
 def _owner(process: Path) -> int | None:

@@ -156,6 +156,16 @@ def test_work_is_held_back_only_where_that_is_cheaper_than_the_peak() -> None:
     assert cheap.slots[1].envelope_watts == pytest.approx(4000.0, abs=0.1)
 
 
+def test_the_longer_work_would_wait_the_less_of_it_is_held_back() -> None:
+    """One kW less for 4 h of peak makes 1 + 2 + 3 + 4 = 10 kWh h of waiting until the peak is over, and more
+    until the work is caught up; each further kW is caught up later, so it costs more than the one before."""
+    it = [3000.0] * 4 + [1000.0] * 20
+    cheap = planned([0.0] * 24, it, prices=tariff(demand=1.5), shed_price_per_kwh=0.0, delay_price_per_kwh_hour=0.001)
+    dear = planned([0.0] * 24, it, prices=tariff(demand=1.5), shed_price_per_kwh=0.0, delay_price_per_kwh_hour=0.1)
+    assert cheap.target_watts < 2000.0
+    assert 2000.0 < dear.target_watts < 3000.0
+
+
 def test_a_steady_load_is_never_held_back_for_the_demand_charge_however_short_the_horizon() -> None:
     plan = planned([0.0] * 2, [5000.0] * 2, stored_kwh=None, shed_price_per_kwh=0.01, prices=tariff(demand=1000.0))
     assert plan.target_watts == pytest.approx(5000.0, abs=0.1)
