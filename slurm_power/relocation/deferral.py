@@ -34,16 +34,17 @@ class _Ledger:
     pool_watts: float  # total - used now
 
     def end_of(self, power: JobPower, start_wall_s: float) -> float | None:
-        limit_s = power.job.time_limit_s
-        return None if limit_s is None else start_wall_s + limit_s
+        duration_s = power.duration_s
+        return None if duration_s is None else start_wall_s + duration_s
 
     def lowest_free_watts(self, power: JobPower, start_wall_s: float) -> float:
         during = self.room.overlapping(start_wall_s, self.end_of(power, start_wall_s))
         return float(self.free_watts[during].min()) if during.any() else float(self.config.license_total_watts)
 
     def slurm_would_start(self, power: JobPower) -> bool:
-        """As 22.05 decides: total - used now - the largest reservation that the run overlaps."""
-        end = self.end_of(power, self.wall_s)
+        """As 22.05 decides: total - used now - the largest reservation that the run overlaps, by its time limit."""
+        limit_s = power.job.time_limit_s
+        end = None if limit_s is None else self.wall_s + limit_s
         reserved = max((b.watts for b in self.blocks if end is None or b.start_wall_s < end), default=0)
         return power.licensed_watts <= self.pool_watts - reserved
 

@@ -15,7 +15,7 @@ from slurm_power.relocation.job_power import JobPower, idle_watts, is_waiting, i
 from slurm_power.relocation.jobs import Job, JobState, LicenseReservation
 from slurm_power.relocation.plan import RESERVATION_PREFIX, JobAction, RelocationPlan, ReservationAction
 from slurm_power.relocation.requeue import plan_requeues
-from slurm_power.relocation.reservations import plan_reservations, wanted_blocks
+from slurm_power.relocation.reservations import plan_reservations, reservation_horizon_s, wanted_blocks
 from slurm_power.relocation.room import firm_licensed_watts, room_of
 from slurm_power.relocation.settings import RelocationConfig
 from slurm_power.relocation.throughput import lowest_cap_watts
@@ -47,7 +47,7 @@ def plan_relocation(
         wall_s=wall_s,
         config=config,
     )
-    blocks = wanted_blocks(room, wall_s=wall_s, config=config)
+    blocks = wanted_blocks(room, wall_s=wall_s, horizon_s=reservation_horizon_s(powers, config), config=config)
     caps, requeues, shortfalls = _running(powers, slots, nodes=nodes, wall_s=wall_s, config=config)
     gone = {action.job_id for action in requeues}
     leftovers = _leftovers(powers, config)

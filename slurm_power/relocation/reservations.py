@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from slurm_power.relocation.job_power import JobPower
 from slurm_power.relocation.jobs import LicenseReservation
 from slurm_power.relocation.plan import RESERVATION_PREFIX, ReservationAction
 from slurm_power.relocation.room import Room
@@ -30,12 +31,26 @@ class Block:
     envelope_watts: float  # the lowest of its slots
 
 
-def wanted_blocks(room: Room, *, wall_s: float, config: RelocationConfig) -> list[Block]:
+def reservation_horizon_s(powers: Sequence[JobPower], config: RelocationConfig) -> float:
+    """How far ahead to reserve.
+
+    Slurm holds a job back if its time limit reaches into a reservation. While limits are believed, that is
+    right for the whole horizon. Where finished jobs have shown that limits are generous, reserving further than
+    the typical job really runs would only hold back jobs that end before; longer ones are deferred one by one.
+    """
+    if not powers or powers[0].runtime_fraction >= 1.0:
+        return config.reservation_horizon_s
+    durations_s = sorted(math.inf if power.duration_s is None else power.duration_s for power in powers)
+    typical_s = durations_s[len(durations_s) // 2]
+    return min(config.reservation_horizon_s, max(2 * config.reservation_block_s, typical_s))
+
+
+def wanted_blocks(room: Room, *, wall_s: float, horizon_s: float, config: RelocationConfig) -> list[Block]:
     """What should be reserved from now to the horizon, in order; a block counts with its tightest slot."""
     step, total, length_s = config.reservation_step_watts, config.license_total_watts, config.reservation_block_s
     first = math.floor(wall_s / length_s)
     blocks = []
-    for index in range(first, math.ceil((wall_s + config.reservation_horizon_s) / length_s)):
+    for index in range(first, math.ceil((wall_s + horizon_s) / length_s)):
         start_wall_s, end_wall_s = index * length_s, (index + 1) * length_s
         during = room.overlapping(max(start_wall_s, wall_s), end_wall_s)
         if not during.any():

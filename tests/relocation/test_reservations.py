@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slurm_power.relocation.jobs import LicenseReservation, PowerClass
+from slurm_power.relocation.jobs import Job, JobState, LicenseReservation, PowerClass
 from slurm_power.relocation.plan import RESERVATION_PREFIX
 
 NOW_S, SLOT_S = 1_000_800.0, 900.0
@@ -121,6 +122,41 @@ def test_without_a_plan_for_now_nothing_is_changed(peak) -> None:
     assert plan.reservations == ()
     assert plan.jobs == ()
     assert plan.shortfalls == ("no plan for now: caps and queue stay",)
+
+
+def finished(job_id: int, *, ran_s: float, limit_s: float) -> Job:
+    return Job(
+        job_id=job_id,
+        user_name="u",
+        uid=1,
+        name="",
+        partition="main",
+        state=JobState.OTHER,
+        state_reason="None",
+        gpus=1,
+        node_names=(),
+        submit_wall_s=0.0,
+        begin_wall_s=None,
+        start_wall_s=1000.0,
+        time_limit_s=limit_s,
+        licenses={},
+        batch=True,
+        requeueable=True,
+        admin_comment="",
+        raw_state="COMPLETED",
+        end_wall_s=1000.0 + ran_s,
+    )
+
+
+def test_jobs_that_end_long_before_their_limits_are_not_held_back_for_a_far_peak(peak) -> None:
+    """Finished jobs ran a tenth of their limit, so a 2 h job is expected to be over before the peak in 1 h."""
+    peak.add(1, limit_s=7200.0)
+    assert [action.verb for action in peak.plan().reservations] == ["create"]
+    peak.jobs += [finished(100 + i, ran_s=720.0, limit_s=7200.0) for i in range(20)]
+    peak.config = replace(peak.config, reservation_block_s=900.0)
+    assert peak.plan().reservations == ()
+    peak.wall_s = NOW_S + 3 * SLOT_S
+    assert {action.verb for action in peak.plan().reservations} == {"create"}
 
 
 @settings(deadline=None, max_examples=80)
