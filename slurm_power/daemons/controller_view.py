@@ -77,16 +77,22 @@ def status_json(
             "age_s": max((now_s - node.taken_at_s for node in nodes.values()), default=None),
             "nodes_reporting": len(nodes),
         },
-        "nodes": [_aged(node, now_s) | {"draw_watts": node.draw_watts} for node in nodes.values()],
-        "failures": {**(view.snapshot.failures if view.snapshot else {}), **fast.failures},
+        "nodes": [_aged(node, now_s) | {"draw_watts": node.draw_watts} for _, node in sorted(nodes.items())],
+        "failures": _failures(view, fast),
         "shortfalls": [*(view.plan.shortfalls if view.plan else ()), *view.relocation.shortfalls],
     }
 
 
-def plan_json(view: ControllerView) -> dict[str, Any]:
+def plan_json(view: ControllerView, fast: FastView) -> dict[str, Any]:
+    """`failures`: what was unknown to this plan."""
+    failures = _failures(view, fast)
     if view.plan is None:
-        return {"plan": None}
-    return {"plan": asdict(view.plan), "relocation": asdict(view.relocation)}
+        return {"plan": None, "failures": failures}
+    return {"plan": asdict(view.plan), "relocation": asdict(view.relocation), "failures": failures}
+
+
+def _failures(view: ControllerView, fast: FastView) -> dict[str, str]:
+    return {**(view.snapshot.failures if view.snapshot else {}), **fast.failures}
 
 
 def jobs_json(view: ControllerView) -> list[dict[str, Any]]:

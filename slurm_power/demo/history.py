@@ -8,6 +8,7 @@ from slurm_power.ports.telemetry_store import Point
 from slurm_power.testing.simulated_site.profile import LoadProfile
 
 DAYS_BACK = 2
+LONGEST_STEP_S = 2.0  # the controller takes a longer silence for a gap
 TYPICAL_BUSY_FRACTION = 0.95  # of a board's limit, for a GPU at work
 
 
@@ -16,7 +17,7 @@ def earlier_points(
 ) -> list[Point]:
     """History for the forecaster. Each earlier day had its own jobs (another seed)."""
     points = []
-    step_s = settings.slot_s / 2
+    step_s = min(settings.slot_s / 2, LONGEST_STEP_S)
     for back in range(DAYS_BACK, 0, -1):
         stream = draw_stream(settings.seed + 1000 * back, day_s=settings.day_s)
         for time_s, watts in profile.samples(

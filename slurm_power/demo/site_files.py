@@ -148,7 +148,7 @@ def controller_toml(
             },
             "controller": {
                 "mode": mode,
-                "tick_period_s": slot_s / 2,
+                "tick_period_s": min(slot_s / 2, 5.0),
                 "fast_period_s": 0.5,
                 "lease_s": 15.0,
                 "max_reading_age_s": 4.0,
