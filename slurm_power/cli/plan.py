@@ -21,6 +21,8 @@ def plan(config_path: Path, url: str | None, as_json: bool) -> None:
         echo_json(content)
         return
     console = Console(highlight=False)
+    for device, failure in content["failures"].items():
+        console.print(f"{device}: {failure}", style="red", markup=False)
     made = content["plan"]
     if made is None:
         console.print("No plan yet: the controller has not seen fresh readings (slurm-power status says which).")

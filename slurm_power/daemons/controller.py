@@ -138,6 +138,9 @@ class Controller:
             failures["slurm"] = str(failure)
             return None
         self._expected_nodes = frozenset(node.node_name for node in nodes if node.up and node.gpus > 0)
+        for node in nodes:
+            if node.is_lost:
+                failures[f"node {node.node_name}"] = f"Slurm says {node.state}: nobody knows how its jobs do"
         return SlurmState(jobs, reservations, nodes)
 
     def _observe(self, failures: dict[str, str]) -> Snapshot:
@@ -305,7 +308,7 @@ class Controller:
         )
 
     def plan(self) -> dict[str, Any]:
-        return views.plan_json(self._view)
+        return views.plan_json(self._view, self._battery_loop.view())
 
     def jobs(self) -> list[dict[str, Any]]:
         return views.jobs_json(self._view)

@@ -64,6 +64,11 @@ class Node:
     up: bool  # can run jobs
     state: str  # as Slurm says it
 
+    @property
+    def is_lost(self) -> bool:
+        """Slurm cannot reach it, and no person took it out (drained, in maintenance)."""
+        return not {"DOWN", "NOT_RESPONDING"}.isdisjoint(self.state.upper().replace("*", "").split("+"))
+
 
 @dataclass(frozen=True, slots=True)
 class LicensePool:

@@ -78,7 +78,7 @@ class Controller:
         return views.status_json(self.view, self.fast, self.nodes, now_s=NOW_S)
 
     def plan(self) -> Any:
-        return views.plan_json(self.view)
+        return views.plan_json(self.view, self.fast)
 
     def jobs(self) -> Any:
         return views.jobs_json(self.view)
