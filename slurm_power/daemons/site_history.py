@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
-
 from slurm_power.forecasting.forecast import Sample
-from slurm_power.monitoring.slot_averages import slot_averages
+from slurm_power.monitoring.slot_averages import SlotAverages
 from slurm_power.ports.telemetry_store import Point, TelemetryStore
 
 MEASUREMENT = "site"
@@ -14,8 +11,9 @@ MEASUREMENT = "site"
 
 class SiteHistory:
     def __init__(self, *, keep_s: float, slot_s: float, max_gap_s: float) -> None:
-        self._keep_s, self._slot_s, self._max_gap_s = keep_s, slot_s, max_gap_s
-        self._rows: deque[tuple[float, float | None, float | None]] = deque()
+        self._keep_s = keep_s
+        self._inflexible = SlotAverages(slot_s=slot_s, max_gap_s=max_gap_s)
+        self._it_wanted = SlotAverages(slot_s=slot_s, max_gap_s=max_gap_s)
 
     def load(self, store: TelemetryStore, *, wall_s: float) -> int:
         """Read back what was recorded before; the number of points. Raise Unavailable as the store does."""
@@ -29,20 +27,20 @@ class SiteHistory:
         return len(points)
 
     def add(self, wall_s: float, *, inflexible_watts: float | None, it_wanted_watts: float | None) -> None:
-        self._rows.append((wall_s, inflexible_watts, it_wanted_watts))
-        while self._rows and self._rows[0][0] < wall_s - self._keep_s:
-            self._rows.popleft()
+        for averages, watts in ((self._inflexible, inflexible_watts), (self._it_wanted, it_wanted_watts)):
+            averages.add(wall_s, watts)
+            averages.forget_before(wall_s - self._keep_s)
 
     def inflexible(self) -> list[Sample]:
-        return self._samples([(wall_s, watts) for wall_s, watts, _ in self._rows])
+        return _samples(self._inflexible)
 
     def it_wanted(self) -> list[Sample]:
         """IT load as it would have been if nothing had been held back: what the next day will want again."""
-        return self._samples([(wall_s, watts) for wall_s, _, watts in self._rows])
+        return _samples(self._it_wanted)
 
-    def _samples(self, readings: Sequence[tuple[float, float | None]]) -> list[Sample]:
-        means = slot_averages(readings, slot_s=self._slot_s, max_gap_s=self._max_gap_s)
-        return [Sample(mean.start_wall_s, mean.watts) for mean in means if mean.watts is not None]
+
+def _samples(averages: SlotAverages) -> list[Sample]:
+    return [Sample(mean.start_wall_s, mean.watts) for mean in averages.slots() if mean.watts is not None]
 
 
 def _number(point: Point, field: str) -> float | None:

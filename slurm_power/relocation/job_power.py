@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from slurm_power.monitoring.readings import NodeReading
 from slurm_power.relocation.job_mark import JobMark, parse_mark
@@ -58,11 +58,7 @@ def job_powers(jobs: Sequence[Job], *, nodes: Mapping[str, NodeReading], config:
                 by_job.setdefault(gpu.job_id, []).append(gpu.draw_watts)
     alive = (JobState.PENDING, JobState.RUNNING, JobState.SUSPENDED)
     fraction = runtime_fraction(jobs)
-    return [
-        replace(_job_power(job, by_job.get(job.job_id, []), config), runtime_fraction=fraction)
-        for job in jobs
-        if job.state in alive
-    ]
+    return [_job_power(job, by_job.get(job.job_id, []), fraction, config) for job in jobs if job.state in alive]
 
 
 def is_waiting(power: JobPower) -> bool:
@@ -109,7 +105,7 @@ def it_watts(powers: Sequence[JobPower], *, nodes: Mapping[str, NodeReading]) ->
     return total, tuple(sorted(silent))
 
 
-def _job_power(job: Job, drawn: Sequence[float | None], config: RelocationConfig) -> JobPower:
+def _job_power(job: Job, drawn: Sequence[float | None], runtime_fraction: float, config: RelocationConfig) -> JobPower:
     mark = parse_mark(job.admin_comment)
     name = next((n for n in (config.firm_license_name, config.license_name) if n in job.licenses), None)
     nominal = nominal_gpu_watts(mark, config)
@@ -133,4 +129,5 @@ def _job_power(job: Job, drawn: Sequence[float | None], config: RelocationConfig
         gpu_watts=gpu_watts,
         busy_gpus=busy_gpus,
         drawn_gpu_watts=sum(known) if complete else None,
+        runtime_fraction=runtime_fraction,
     )
