@@ -37,9 +37,6 @@ class SunSpecEssConfig:
     revert_s: float
     """Handed to the PCS with every command: it drops to zero by itself when no other command came for so long."""
 
-    max_age_s: float = 15.0
-    """A reading older than this counts as unknown."""
-
     def __post_init__(self) -> None:
         require(bool(self.host), "host", self.host, "must name the PCS")
         require(1 <= self.port <= 65_535, "port", self.port, "must be in 1..65535")
@@ -47,7 +44,6 @@ class SunSpecEssConfig:
         require(self.timeout_s > 0, "timeout_s", self.timeout_s, "must be above 0")
         require(self.revert_s >= 1, "revert_s", self.revert_s, "SunSpec counts whole seconds: at least 1")
         require(self.revert_s > self.timeout_s, "revert_s", self.revert_s, "must be longer than timeout_s")
-        require(self.max_age_s > 0, "max_age_s", self.max_age_s, "must be above 0")
 
 
 class SunSpecEss:

@@ -25,9 +25,6 @@ class SunSpecMeterConfig:
     timeout_s: float = 2.0
     """Longest time one reading may take, connection included."""
 
-    max_age_s: float = 10.0
-    """A reading older than this counts as unknown."""
-
     import_is_positive: bool
     """Sign of the meter's W. No default: only the site knows how the meter is wired."""
 
@@ -36,7 +33,6 @@ class SunSpecMeterConfig:
         require(1 <= self.port <= 65_535, "port", self.port, "must be in 1..65535")
         require(1 <= self.unit_id <= 247, "unit_id", self.unit_id, "Modbus units are 1..247")
         require(self.timeout_s > 0, "timeout_s", self.timeout_s, "must be above 0")
-        require(self.max_age_s > 0, "max_age_s", self.max_age_s, "must be above 0")
 
 
 class SunSpecMeter:

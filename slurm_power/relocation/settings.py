@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 
 from slurm_power.errors import require
 from slurm_power.relocation.jobs import PowerClass
+
+_LICENSE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,15 @@ class RelocationConfig:
     max_requeues_per_job: int = 2
 
     def __post_init__(self) -> None:
+        for key in ("license_name", "firm_license_name"):
+            name = getattr(self, key)
+            require(_LICENSE_NAME.fullmatch(name) is not None, key, name, "letters, digits and _ only")
+        require(
+            self.license_name != self.firm_license_name,
+            "firm_license_name",
+            self.firm_license_name,
+            "must differ from license_name, or the plan could hold firm jobs back",
+        )
         require(self.license_total_watts > 0, "license_total_watts", self.license_total_watts, "must be above 0")
         require(
             0 < self.min_gpu_cap_watts <= self.gpu_max_watts,

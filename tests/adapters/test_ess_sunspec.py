@@ -164,7 +164,7 @@ def test_a_panel_switched_to_local_between_look_and_write_is_a_refusal_too(
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("port", 0), ("unit_id", 248), ("timeout_s", 0.0), ("revert_s", 0.5), ("revert_s", 2.0), ("max_age_s", 0.0)],
+    [("port", 0), ("unit_id", 248), ("timeout_s", 0.0), ("revert_s", 0.5), ("revert_s", 2.0)],
 )
 def test_a_config_that_cannot_work_is_refused_by_name(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=key):

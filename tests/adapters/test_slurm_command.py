@@ -183,8 +183,6 @@ def test_bytes_that_are_no_text_are_survived() -> None:
         ("adapter", "rest"),
         ("timeout_s", 0),
         ("partition", ""),
-        ("license_name", "watts:5"),
-        ("firm_license_name", "watts"),
     ],
 )
 def test_a_bad_value_in_the_config_is_named(key: str, value: object) -> None:
