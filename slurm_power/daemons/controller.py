@@ -38,6 +38,7 @@ from slurm_power.ports.telemetry_store import TelemetryStore
 from slurm_power.relocation.jobs import Job, LicenseReservation, Node
 from slurm_power.relocation.plan import RelocationPlan
 from slurm_power.relocation.planner import expected_it_draw, firm_it_watts, plan_relocation
+from slurm_power.relocation.runtimes import typical_runtime_s
 from slurm_power.relocation.settings import RelocationConfig
 
 log = logging.getLogger(__name__)
@@ -145,6 +146,9 @@ class Controller:
 
     def _observe(self, failures: dict[str, str]) -> Snapshot:
         fast, now_s = self._battery_loop.view(), self._clock.now_s()
+        munge_trouble = self._registry.trouble()
+        if munge_trouble is not None:
+            failures["munge"] = f"{munge_trouble}: no agent can report"
         nodes = self._fresh_nodes()
         for missing in sorted(self._expected_nodes - nodes.keys()):
             failures[f"node {missing}"] = "its agent does not report: what it draws is unknown"
@@ -212,6 +216,7 @@ class Controller:
             now_wall_s=snapshot.wall_s,
             stored_joules=None if ess is None else ess.stored_fraction * ess.capacity_joules,
             incumbent_watts=self._billing.peak_watts(snapshot.wall_s),
+            typical_runtime_s=None if slurm is None else typical_runtime_s(slurm.jobs),
             it_firm_watts=None
             if slurm is None
             else firm_it_watts(
@@ -303,8 +308,14 @@ class Controller:
     # -- what the web server shows -------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
+        reporting = self._fresh_nodes()
         return views.status_json(
-            self._view, self._battery_loop.view(), self._registry.readings(), now_s=self._clock.now_s()
+            self._view,
+            self._battery_loop.view(),
+            {**self._registry.readings(), **reporting},
+            it_watts=self._it_watts(reporting),
+            reporting=reporting.keys(),
+            now_s=self._clock.now_s(),
         )
 
     def plan(self) -> dict[str, Any]:

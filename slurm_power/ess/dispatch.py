@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,12 +30,14 @@ def plan_dispatch(
     stored_joules: float | None,
     incumbent_watts: float,
     it_firm_watts: Sequence[float] | None = None,
+    typical_runtime_s: float | None = None,
 ) -> DispatchPlan:
     """The cheapest dispatch over the forecast's slots. Never infeasible: see DispatchPlan.shortfalls.
 
     `stored_joules` None: the battery's state is unknown, so the plan does without it. `incumbent_watts` is
     the peak already set this billing period. `it_firm_watts` per slot is what relocation cannot hold back
-    (None: nothing is firm). A slot that has begun is planned from now to its end; slots that are over are left out.
+    (None: nothing is firm). `typical_runtime_s`: how long flexible work runs once it is started (None: it can be
+    stopped at will). A slot that has begun is planned from now to its end; slots that are over are left out.
     A billing period that starts inside the horizon starts without an incumbent.
     """
     series = _Series.of(forecast, config=config, now_wall_s=now_wall_s, it_firm_watts=it_firm_watts)
@@ -55,6 +58,8 @@ def plan_dispatch(
         load_watts=series.inflexible_watts + site.pue * series.it_watts,
         sheddable_watts=config.max_shed_fraction * series.sheddable_watts,
         recoverable_watts=np.maximum(0.0, site.it_max_watts - series.it_watts),
+        wanted_watts=series.it_watts,
+        turnover_fraction=1.0 if typical_runtime_s is None else 1.0 - math.exp(-series.slot_s / typical_runtime_s),
         price_per_kwh=prices,
         billing_period=billing_period.astype(np.int64),
         incumbent_watts=np.maximum(incumbents, config.target_floor_watts),

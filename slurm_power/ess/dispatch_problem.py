@@ -32,6 +32,8 @@ class DispatchProblem:
     load_watts: Values  # inflexible + IT x PUE
     sheddable_watts: Values  # IT side
     recoverable_watts: Values  # IT side: what could run beyond the forecast
+    wanted_watts: Values  # IT side
+    turnover_fraction: float  # of the flexible load that runs, what ends by itself in one slot; 1: all of it
     price_per_kwh: Values
     billing_period: Column  # index into incumbent_watts
     incumbent_watts: Values
@@ -131,7 +133,26 @@ def _held_back_work(
         lp.rows(
             [(backlog[1:], 1.0), (backlog[:-1], -1.0), (shed[1:], -h[1:]), (recovered[1:], h[1:])], lower=0.0, upper=0.0
         )
+        _started_work_runs_on(lp, problem, shed, recovered, stop_cost=unserved_price * h[1:] / unit)
     return shed, recovered
+
+
+def _started_work_runs_on(
+    lp: LinearProgram, problem: DispatchProblem, shed: Column, recovered: Column, *, stop_cost: Values
+) -> None:
+    """From slot to slot flexible work cannot fall faster than jobs end by themselves; newly wanted work can wait.
+
+    Stopping more is possible, but dear. Without this a plan would run everything now and promise to stop it
+    before the peak.
+    """
+    stays = 1.0 - problem.turnover_fraction
+    new_watts = np.maximum(0.0, np.diff(problem.wanted_watts))
+    ends_watts = problem.turnover_fraction * problem.sheddable_watts[:-1]
+    stopped = lp.variables(shed.size - 1, cost=stop_cost)
+    lp.rows(
+        [(shed[1:], 1.0), (recovered[1:], -1.0), (shed[:-1], -stays), (recovered[:-1], stays), (stopped, -1.0)],
+        upper=(ends_watts + new_watts) / 1000,
+    )
 
 
 def _battery(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from slurm_power.relocation.jobs import Job
+from slurm_power.relocation.jobs import Job, JobState
 
 MIN_FINISHED = 10
 """With fewer finished jobs than this, time limits are believed."""
@@ -42,3 +42,11 @@ def expected_end_wall_s(job: Job, *, wall_s: float, fraction: float) -> float | 
     start_wall_s = wall_s if job.start_wall_s is None else job.start_wall_s
     expected_s = fraction * job.time_limit_s
     return min(start_wall_s + job.time_limit_s, max(start_wall_s + expected_s, wall_s + 0.5 * expected_s))
+
+
+def typical_runtime_s(jobs: Sequence[Job]) -> float | None:
+    """Median expected runtime of the jobs that run or wait; None without any that has a time limit."""
+    fraction = runtime_fraction(jobs)
+    alive = (JobState.PENDING, JobState.RUNNING)
+    runtimes_s = sorted(fraction * job.time_limit_s for job in jobs if job.state in alive and job.time_limit_s)
+    return runtimes_s[len(runtimes_s) // 2] if runtimes_s else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -54,6 +55,7 @@ def planned(
     site: SiteLimits | None = None,
     now_wall_s: float = 0.0,
     firm: Sequence[float] | None = None,
+    typical_runtime_s: float | None = None,
     **config: float,
 ) -> DispatchPlan:
     values: dict[str, float] = {"slot_s": HOUR_S, "headroom_fraction": 0.0, "shed_price_per_kwh": 100.0}
@@ -67,6 +69,7 @@ def planned(
         stored_joules=None if stored_kwh is None else stored_kwh * KWH,
         incumbent_watts=incumbent_watts,
         it_firm_watts=firm,
+        typical_runtime_s=typical_runtime_s,
     )
 
 
@@ -164,6 +167,17 @@ def test_the_longer_work_would_wait_the_less_of_it_is_held_back() -> None:
     dear = planned([0.0] * 24, it, prices=tariff(demand=1.5), shed_price_per_kwh=0.0, delay_price_per_kwh_hour=0.1)
     assert cheap.target_watts < 2000.0
     assert 2000.0 < dear.target_watts < 3000.0
+
+
+def test_work_that_is_started_runs_on_so_less_is_started_before_a_peak() -> None:
+    """Jobs of 4 h lose a fifth of their load in an hour; jobs that can be stopped at will leave at once."""
+    building, it = [1000.0] * 4 + [5000.0] * 2 + [1000.0] * 18, [4000.0] * 6 + [2000.0] * 18
+    at_will = planned(building, it, shed_price_per_kwh=0.0, prices=tariff(demand=5.0))
+    running_on = planned(building, it, shed_price_per_kwh=0.0, prices=tariff(demand=5.0), typical_runtime_s=4 * HOUR_S)
+    assert at_will.slots[3].it_shed_watts == pytest.approx(0.0, abs=1.0)
+    assert running_on.slots[3].it_shed_watts > 1000.0
+    served = [slot.it_wanted_watts - slot.it_shed_watts + slot.it_recovered_watts for slot in running_on.slots[:6]]
+    assert all(later >= 0.778 * earlier - 1.0 for earlier, later in pairwise(served))  # e^(-1/4)
 
 
 def test_a_steady_load_is_never_held_back_for_the_demand_charge_however_short_the_horizon() -> None:

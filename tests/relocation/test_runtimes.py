@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from slurm_power.relocation.jobs import Job, JobState
-from slurm_power.relocation.runtimes import expected_end_wall_s, runtime_fraction
+from slurm_power.relocation.runtimes import expected_end_wall_s, runtime_fraction, typical_runtime_s
 
 
 def job(*, ran_s: float | None, limit_s: float | None = 100.0, raw_state: str = "COMPLETED") -> Job:
@@ -55,3 +55,9 @@ def test_a_job_that_outlived_its_expectation_runs_on_but_never_past_its_limit() 
 
 def test_a_job_without_a_limit_has_no_expected_end() -> None:
     assert expected_end_wall_s(job(ran_s=None, limit_s=None), wall_s=1000.0, fraction=0.3) is None
+
+
+def test_the_typical_runtime_is_the_median_of_those_alive() -> None:
+    alive = [job(ran_s=None, limit_s=limit_s) for limit_s in (10.0, 200.0, 3000.0)]
+    assert typical_runtime_s([*alive, job(ran_s=5.0)]) == 200.0
+    assert typical_runtime_s([job(ran_s=None, limit_s=None)]) is None
