@@ -68,12 +68,6 @@ def write_html(path: Path, unmanaged: RunResult, managed: RunResult, *, about: d
         f"<tr><th scope=row>{html.escape(label)}</th><td>{html.escape(left)}</td><td>{html.escape(right)}</td></tr>"
         for label, left, right in rows(unmanaged, managed)
     )
-    decisions = "".join(
-        f"<tr><td>{24.0 * (event['wall_s'] - managed.start_wall_s) / managed.day_s:.1f} h</td>"
-        f"<td>{html.escape(event['verb'])}</td><td>{html.escape(event['subject'])}</td>"
-        f"<td>{html.escape(event['reason'])}{html.escape(_failure(event.get('failure')))}</td></tr>"
-        for event in managed.decisions
-    )
     facts = "".join(f"<li>{html.escape(key)}: {html.escape(str(value))}</li>" for key, value in about.items())
     path.write_text(
         _PAGE.format(
@@ -81,12 +75,23 @@ def write_html(path: Path, unmanaged: RunResult, managed: RunResult, *, about: d
             managed=html.escape(managed.label),
             cut=f"{peak_cut_fraction(unmanaged, managed):.1%}",
             table=table,
-            decisions=decisions,
+            jobs_decided=_decisions(managed, "job"),
+            reserved=_decisions(managed, "reservation"),
             facts=facts,
             grid=grid_plot(unmanaged, managed),
             battery=battery_plot(managed),
             jobs=jobs_plot(unmanaged, managed),
         )
+    )
+
+
+def _decisions(run: RunResult, subject: str) -> str:
+    return "".join(
+        f"<tr><td>{24.0 * (event['wall_s'] - run.start_wall_s) / run.day_s:.1f} h</td>"
+        f"<td>{html.escape(event['verb'])}</td><td>{html.escape(event['subject'])}</td>"
+        f"<td>{html.escape(event['reason'])}{html.escape(_failure(event.get('failure')))}</td></tr>"
+        for event in run.decisions
+        if str(event["subject"]).startswith(subject)
     )
 
 
@@ -110,8 +115,10 @@ _PAGE = """<!doctype html>
 <h2>Grid import</h2>{grid}
 <h2>Battery</h2>{battery}
 <h2>Jobs</h2>{jobs}
-<details open><summary>Every decision and its reason</summary>
-<table><thead><tr><th>time</th><th>what</th><th>who</th><th>why</th></tr></thead><tbody>{decisions}</tbody></table></details>
+<details open><summary>Every decision about a job, and its reason</summary>
+<table><thead><tr><th>time</th><th>what</th><th>who</th><th>why</th></tr></thead><tbody>{jobs_decided}</tbody></table></details>
+<details><summary>Every change of a licence reservation</summary>
+<table><thead><tr><th>time</th><th>what</th><th>who</th><th>why</th></tr></thead><tbody>{reserved}</tbody></table></details>
 <h2>How it was made</h2><ul>{facts}</ul>
 </body></html>
 """
