@@ -1,0 +1,87 @@
+"""The commands and their options are one frozen list: scripts rely on them. Change it on purpose or not at all."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+import pytest
+
+from slurm_power.cli.agent import agent
+from slurm_power.cli.main import COMMANDS, slurm_power
+from slurm_power.cli.powerd import powerd
+
+ASKING = "--config --json --url"
+SURFACE = {
+    "slurm-power": "--version",
+    "slurm-power status": f"{ASKING} --gpus",
+    "slurm-power plan": ASKING,
+    "slurm-power jobs": ASKING,
+    "slurm-power ess": ASKING,
+    "slurm-power config": "",
+    "slurm-power config check": "FILE --json",
+    "slurm-power config explain": "FILE --json",
+    "slurm-power cluster": "",
+    "slurm-power cluster up": "--dir --nodes --gpus-per-node --fresh --power --no-power --json",
+    "slurm-power cluster down": "--dir --json",
+    "slurm-power cluster status": "--dir --json",
+    "slurm-power cluster logs": "DAEMON --dir --follow -f --lines -n",
+    "slurm-power demo": "--load --load-day --store --seed --day-s --dir --json",
+    "slurm-powerd": "--config --observe --verbose -v",
+    "slurm-power-agent": "--config --node --monitor-only --verbose -v",
+}
+ENVIRONMENT = {"config_path": "SLURM_POWER_CONFIG", "file": "SLURM_POWER_CONFIG", "url": "SLURM_POWER_URL"}
+"""Parameter -> the variable that stands for it, in every command that has the parameter."""
+
+
+def words(command: click.Command) -> set[str]:
+    found = set()
+    for one in command.params:
+        found |= {*one.opts, *one.secondary_opts} if isinstance(one, click.Option) else {(one.name or "").upper()}
+    return found
+
+
+def commands(command: click.Command, name: str) -> dict[str, click.Command]:
+    found = {name: command}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for below in command.list_commands(context):
+            child = command.get_command(context, below)
+            assert child is not None
+            found |= commands(child, f"{name} {below}")
+    return found
+
+
+EVERYTHING = {
+    **commands(slurm_power, "slurm-power"),
+    **commands(powerd, "slurm-powerd"),
+    **commands(agent, "slurm-power-agent"),
+}
+
+
+def test_the_commands_are_the_frozen_ones() -> None:
+    assert set(EVERYTHING) == set(SURFACE)
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_a_command_has_its_frozen_options(name: str) -> None:
+    assert words(EVERYTHING[name]) == set(SURFACE[name].split())
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_a_variable_stands_for_the_same_option_everywhere(name: str) -> None:
+    parameters = {one.name or "": one.envvar for one in EVERYTHING[name].params}
+    assert {key: value for key, value in parameters.items() if value or key in ENVIRONMENT} == {
+        key: ENVIRONMENT[key] for key in parameters if key in ENVIRONMENT
+    }
+
+
+@pytest.mark.parametrize("name", SURFACE)
+def test_every_command_says_what_it_does(name: str) -> None:
+    assert EVERYTHING[name].help
+
+
+@pytest.mark.parametrize("target", COMMANDS.values())
+def test_a_command_is_found_where_the_list_says(target: str) -> None:
+    module, _, name = target.partition(":")
+    assert isinstance(getattr(import_module(module), name), click.Command)

@@ -1,0 +1,140 @@
+"""docs/telemetry.md is the frozen list of measurements, tags and fields; here the code is held to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from job_wrappers import run as run_wrapper
+from slurm_power.daemons.controller_record import decision_points, plan_points, site_point
+from slurm_power.daemons.controller_view import Event, FastView
+from slurm_power.daemons.node_agent_gpu import ManagedGpu
+from slurm_power.daemons.node_agent_views import GpuView, allocation_point, gpu_point, job_point, node_point
+from slurm_power.ess.plan import DispatchPlan, PlanSlot
+from slurm_power.gpu.caps import CapSources, ClockSources, effective_cap, effective_clock
+from slurm_power.gpu.local_request import POINT_PREFIXES, RawPoint
+from slurm_power.monitoring.readings import EssReading, GridReading
+from slurm_power.ports.telemetry_rules import storable
+from slurm_power.ports.telemetry_store import Point
+from slurm_power.testing.fake_gpu import FakeGpu
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "telemetry.md").read_text()
+WALL_S = 1.7e9
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^## (\w+)\n", PAGE, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def documented_fields(measurement: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", sections()[measurement], re.MULTILINE)
+
+
+def documented_tags(measurement: str) -> set[str]:
+    sentence = re.search(r"Tags? (`\w+`(?:, `\w+`)*)", sections()[measurement])
+    return set(re.findall(r"`(\w+)`", sentence.group(1))) if sentence else set()
+
+
+def the_plan() -> DispatchPlan:
+    slot = PlanSlot(WALL_S, 900.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0)
+    return DispatchPlan(made_wall_s=WALL_S, target_watts=1.0, slots=(slot,), cost=0.0)
+
+
+def the_site() -> Point | None:
+    fast = FastView(
+        grid=GridReading(1.0, 0.0, 0.0),
+        ess=EssReading(0.5, 1.0, 1.0, 1.0, 1.0, 0.0, 1.0, True, (), 0.0),
+        interval_average_watts=1.0,
+    )
+    return site_point(fast, the_plan(), it_watts=1.0, it_wanted_watts=1.0, inflexible_watts=1.0, wall_s=WALL_S)
+
+
+def a_gpu() -> GpuView:
+    gpu = ManagedGpu(FakeGpu())
+    gpu.take_sample(now_s=0.0)
+    cap = effective_cap(CapSources(found_watts=700.0, min_watts=200.0, max_watts=700.0))
+    return GpuView(gpu, cap, effective_clock(ClockSources(345, 1980)), job_id=7)
+
+
+class ListeningAgent:
+    """Stands where slurm-power-run expects its agent, and keeps what it is sent."""
+
+    sent: list[RawPoint]
+
+    def __init__(self) -> None:
+        self.sent = []
+
+    def my_gpus(self, job_id: int) -> tuple[str, ...]:
+        return ("GPU-a",)
+
+    def send_points(self, job_id: int, points: Sequence[Mapping[str, object]]) -> None:
+        self.sent += [RawPoint("job_run", 1.0, dict(point["fields"]), {}) for point in points]  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def job_run_points(monkeypatch: pytest.MonkeyPatch) -> list[Point]:
+    """What slurm-power-run sends when all goes well, as the agent stamps it."""
+    agent = ListeningAgent()
+    joules = iter((100.0, 700.0))
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setattr("job_wrappers.run.AgentClient.from_environment", lambda: agent)
+    monkeypatch.setattr(run_wrapper, "read_energy_joules", lambda uuids: dict.fromkeys(uuids, next(joules)))
+    assert run_wrapper.run(["true"]) == 0
+    return [job_point(raw, job_id=7, uid=1000, node_name="n1") for raw in agent.sent]
+
+
+def test_site_plan_and_decision_are_as_documented() -> None:
+    events = [Event(WALL_S, "cap", "job 7", "too much"), Event(WALL_S, "defer", "job 8", "too late", "no")]
+    points = [the_site(), *plan_points(the_plan(), wall_s=WALL_S), *decision_points(events)]
+    assert [point.measurement for point in points if point] == ["site", "plan", "decision", "decision"]
+    for point in points:
+        assert_as_documented(point)
+
+
+def test_gpu_node_and_allocation_are_as_documented() -> None:
+    view = a_gpu()
+    points = [
+        gpu_point(view, node_name="n1", wall_s=WALL_S),
+        node_point([view.gpu], base_watts=500.0, node_name="n1", wall_s=WALL_S),
+        allocation_point("GPU-a", job_id=7, uid=1000, event="begin", node_name="n1", wall_s=WALL_S),
+    ]
+    assert [point.measurement for point in points if point] == ["gpu", "node", "gpu_allocation"]
+    for point in points:
+        assert_as_documented(point)
+
+
+def test_the_run_wrappers_points_are_as_documented(job_run_points: list[Point]) -> None:
+    start, end = job_run_points
+    assert (start.fields["event"], end.fields["event"]) == ("start", "end")
+    assert set(start.fields) == {"event", "gpus", "job_id", "uid"}
+    assert_as_documented(end)
+
+
+def test_every_documented_measurement_is_checked_here() -> None:
+    assert list(sections()) == ["site", "plan", "decision", "gpu", "node", "gpu_allocation", "job_run"]
+
+
+def test_no_measurement_is_written_that_the_page_does_not_name() -> None:
+    files = [*ROOT.glob("slurm_power/daemons/*.py"), *ROOT.glob("job_wrappers/*.py")]
+    named = {name for file in files for name in re.findall(r'Point\(\s*"(\w+)"', file.read_text())}
+    named |= {name for file in files for name in re.findall(r'"measurement": "(\w+)"', file.read_text())}
+    assert "decision" in named
+    assert named <= set(sections())
+
+
+def test_the_page_names_what_a_job_may_write_itself() -> None:
+    assert [prefix for prefix in POINT_PREFIXES if f"`{prefix}`" not in PAGE] == []
+
+
+def assert_as_documented(point: Point | None) -> None:
+    assert point is not None
+    assert set(point.fields) == set(documented_fields(point.measurement))
+    assert set(point.tags) == documented_tags(point.measurement)
+    kept = storable(point)
+    assert kept is not None
+    assert set(kept.fields) == set(point.fields), "a store would leave a field out"
