@@ -32,8 +32,9 @@ class MungeCredentials:
         sealed = ctypes.c_void_p()
         with self._context() as context:
             code = library.munge_encode(ctypes.byref(sealed), context, payload, len(payload))
+            detail = _detail(context)
         try:
-            _check(code)
+            _check(code, detail)
             return ctypes.string_at(sealed) if sealed.value else b""
         finally:
             _free(sealed)
@@ -48,8 +49,9 @@ class MungeCredentials:
             code = library.munge_decode(
                 sealed, context, ctypes.byref(payload), ctypes.byref(length), ctypes.byref(uid), ctypes.byref(gid)
             )
+            detail = _detail(context)
         try:
-            _check(code)
+            _check(code, detail)
             content = ctypes.string_at(payload, length.value) if payload.value else b""
             return Opened(content, uid.value, gid.value)
         finally:
@@ -70,13 +72,19 @@ class MungeCredentials:
             library.munge_ctx_destroy(context)
 
 
-def _check(code: int) -> None:
+def _detail(context: ctypes.c_void_p) -> str:
+    """What exactly the last call of this context met: which socket, which error."""
+    words: bytes | None = _library().munge_ctx_strerror(context)
+    return "" if words is None else words.decode("utf-8", "replace")
+
+
+def _check(code: int, detail: str = "") -> None:
     if code == 0:
         return
     words = _library().munge_strerror(code).decode("ascii", "replace")
     if code in _BAD_CREDENTIALS:
         raise NotPermitted(f"munge: {words}")
-    raise Unavailable(f"munge: {words}")
+    raise Unavailable(f"munge: {words}" + (f": {detail}" if detail and detail != words else ""))
 
 
 def _free(pointer: ctypes.c_void_p) -> None:
@@ -105,6 +113,8 @@ def _library() -> ctypes.CDLL:
     library.munge_ctx_destroy.restype = None
     # munge_ctx_set is variadic: only the fixed arguments may be declared.
     library.munge_ctx_set.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    library.munge_ctx_strerror.argtypes = [ctypes.c_void_p]
+    library.munge_ctx_strerror.restype = ctypes.c_char_p
     library.munge_strerror.argtypes = [ctypes.c_int]
     library.munge_strerror.restype = ctypes.c_char_p
     library.munge_encode.argtypes = [pointer(ctypes.c_void_p), ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int]

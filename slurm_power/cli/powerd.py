@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from slurm_power.site_config import read_site_config
 from slurm_power.web.app import create_app
 
 log = logging.getLogger("slurm_power.powerd")
+
+STOP_GRACE_S = 3
+"""What a running tick and open connections get when the daemon is told to stop; longer than a report may take."""
 
 
 @click.command(name="slurm-powerd")
@@ -53,18 +57,31 @@ def powerd(config_path: Path, observe: bool, verbose: bool) -> None:
 
 def _serve(controller: Controller, settings: ControllerConfig, stop: threading.Event) -> None:
     door = _bind(settings.listen_host, settings.listen_port)
-    server = uvicorn.Server(uvicorn.Config(create_app(controller), log_level="warning", access_log=False))
-    web = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="web")
-    scheduler = _schedule(controller, settings)
+    config = uvicorn.Config(
+        create_app(controller), log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_GRACE_S
+    )
+    server = uvicorn.Server(config)
+    web = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="web", daemon=True)
+    rounds = [
+        Round("fast", controller.fast_tick, settings.fast_period_s),
+        Round("tick", controller.tick, settings.tick_period_s),
+    ]
+    scheduler = _schedule(rounds)
     web.start()
     scheduler.start()
     log.info("%s mode; listening on %s:%s", settings.mode, settings.listen_host, settings.listen_port)
     stop.wait()
     log.info("stopping: deferrals, reservations, leases and the PCS's setpoint end by themselves")
-    scheduler.shutdown(wait=True)
+    scheduler.shutdown(wait=False)
     server.should_exit = True
-    web.join(timeout=10)
+    ended = [one.name for one in rounds if one.end(timeout_s=STOP_GRACE_S)]
+    web.join(timeout=STOP_GRACE_S + 1)
     controller.close()
+    if len(ended) < len(rounds):
+        # A round that hangs (in a dead slurmctld's answer) would keep the process; it is safe to cut off anywhere.
+        log.warning("a round still runs and is cut off")
+        logging.shutdown()
+        os._exit(0)
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -75,35 +92,43 @@ def _bind(host: str, port: int) -> socket.socket:
         raise Unavailable(f"cannot listen on {host}:{port}: {cause.strerror}") from cause
 
 
-def _schedule(controller: Controller, settings: ControllerConfig) -> BackgroundScheduler:
+class Round:
+    """One of the two loops' work. A bad round must not end the daemon, a hanging one not keep it from ending."""
+
+    def __init__(self, name: str, job: Callable[[], None], period_s: float) -> None:
+        self.name, self.period_s = name, period_s
+        self._job = job
+        self._idle = threading.Lock()
+
+    def run(self) -> None:
+        with self._idle:
+            try:
+                self._job()
+            except Exception:  # the daemon's outermost loop
+                log.exception("%s failed; the next round will try again", self.name)
+
+    def end(self, *, timeout_s: float) -> bool:
+        """True once none runs; none begins after that."""
+        return self._idle.acquire(timeout=timeout_s)
+
+
+def _schedule(rounds: Sequence[Round]) -> BackgroundScheduler:
     """Each loop has its own thread: a slow slurmctld never delays the battery."""
-    scheduler = BackgroundScheduler(executors={"tick": ThreadPoolExecutor(1), "fast": ThreadPoolExecutor(1)})
-    for name, job, period_s in (
-        ("fast", controller.fast_tick, settings.fast_period_s),
-        ("tick", controller.tick, settings.tick_period_s),
-    ):
+    scheduler = BackgroundScheduler(executors={one.name: ThreadPoolExecutor(1) for one in rounds})
+    for one in rounds:
         scheduler.add_job(
-            _outermost(name, job),
+            one.run,
             "interval",
-            seconds=period_s,
-            executor=name,
-            id=name,
+            seconds=one.period_s,
+            executor=one.name,
+            id=one.name,
+            name=one.name,
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,
             next_run_time=datetime.now(UTC),
         )
     return scheduler
-
-
-def _outermost(name: str, job: Callable[[], None]) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            job()
-        except Exception:  # the outermost loop: one bad round must not end the daemon
-            log.exception("%s failed; the next round will try again", name)
-
-    return run
 
 
 def main() -> None:

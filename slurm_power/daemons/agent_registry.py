@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 
-from slurm_power.errors import NotPermitted
+from slurm_power.errors import NotPermitted, SlurmPowerError
 from slurm_power.gpu.wire import AgentReport, NodeLease
 from slurm_power.gpu.wire_json import lease_to_json, report_from_json
 from slurm_power.monitoring.readings import GpuReading, NodeReading
@@ -50,6 +50,14 @@ class AgentRegistry:
         with self._lock:
             self._job_caps = dict(job_caps)
             self._granted_until_s = self._clock.now_s() + self._lease_s
+
+    def trouble(self) -> str | None:
+        """Why no report can be opened and no lease sealed now; None when all is well."""
+        try:
+            self._credentials.seal(b"")
+        except SlurmPowerError as trouble:
+            return str(trouble)
+        return None
 
     def readings(self) -> dict[str, NodeReading]:
         with self._lock:

@@ -5,7 +5,7 @@ Ages are in seconds at the moment of asking; watts, joules and fractions as ever
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -57,10 +57,16 @@ class FastView:
 
 
 def status_json(
-    view: ControllerView, fast: FastView, nodes: Mapping[str, NodeReading], *, now_s: float
+    view: ControllerView,
+    fast: FastView,
+    nodes: Mapping[str, NodeReading],
+    *,
+    it_watts: float | None,
+    reporting: Collection[str],
+    now_s: float,
 ) -> dict[str, Any]:
-    draws = [node.draw_watts for node in nodes.values()]
-    known = [draw for draw in draws if draw is not None]
+    """`nodes`: the last reading of each, old ones too; `reporting`: those of which it is fresh; `it_watts`: all that
+    Slurm counts on together."""
     return {
         "mode": view.mode,
         "ticks": view.ticks,
@@ -73,9 +79,9 @@ def status_json(
         "setpoint": None if fast.setpoint is None else asdict(fast.setpoint),
         "clamped": list(fast.clamped),
         "it": {
-            "draw_watts": sum(known) if len(known) == len(draws) and draws else None,
-            "age_s": max((now_s - node.taken_at_s for node in nodes.values()), default=None),
-            "nodes_reporting": len(nodes),
+            "draw_watts": it_watts,
+            "age_s": max((now_s - nodes[name].taken_at_s for name in reporting), default=None),
+            "nodes_reporting": len(reporting),
         },
         "nodes": [_aged(node, now_s) | {"draw_watts": node.draw_watts} for _, node in sorted(nodes.items())],
         "failures": _failures(view, fast),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from slurm_power.errors import ConfigError, NotPermitted, Unavailable
 
 MAX_REPORT_BYTES = 1024 * 1024
+BODY_TIMEOUT_S = 2.0
+"""Anybody may connect: a report that trickles in must not hold a connection, nor the daemon's end."""
 
 
 class ControllerFace(Protocol):
@@ -29,13 +32,15 @@ class ControllerFace(Protocol):
 
 def create_app(face: ControllerFace) -> Starlette:
     async def agent_report(request: Request) -> Response:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_REPORT_BYTES:
-                return PlainTextResponse(f"a report is at most {MAX_REPORT_BYTES} bytes", status_code=413)
         try:
-            return Response(await run_in_threadpool(face.exchange, bytes(body)))
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                body = await _body(request)
+        except (ClientDisconnect, TimeoutError):
+            return PlainTextResponse("the report broke off", status_code=408)
+        if body is None:
+            return PlainTextResponse(f"a report is at most {MAX_REPORT_BYTES} bytes", status_code=413)
+        try:
+            return Response(await run_in_threadpool(face.exchange, body))
         except NotPermitted as refusal:
             return PlainTextResponse(str(refusal), status_code=403)
         except ConfigError as nonsense:
@@ -60,3 +65,13 @@ def create_app(face: ControllerFace) -> Starlette:
             Route("/agent/report", agent_report, methods=["POST"]),
         ]
     )
+
+
+async def _body(request: Request) -> bytes | None:
+    """None: too long."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_REPORT_BYTES:
+            return None
+    return bytes(body)

@@ -75,7 +75,9 @@ class Controller:
     )
 
     def status(self) -> Any:
-        return views.status_json(self.view, self.fast, self.nodes, now_s=NOW_S)
+        return views.status_json(
+            self.view, self.fast, self.nodes, it_watts=800.0, reporting=self.nodes.keys(), now_s=NOW_S
+        )
 
     def plan(self) -> Any:
         return views.plan_json(self.view, self.fast)
