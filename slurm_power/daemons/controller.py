@@ -85,7 +85,7 @@ class Controller:
         self._registry, self._battery_loop = registry, battery_loop
         self._billing, self._history, self._forecaster = billing, history, forecaster
         self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
-        self._job_caps: dict[int, float] = {}
+        self._job_caps: dict[int, float] | None = None  # None: just started, nobody has told us which caps hold
         self._expected_nodes: frozenset[str] = frozenset()
         self._held_back_watts = 0.0  # IT draw that our own actions keep away: tomorrow must not forget it
         self._view = ControllerView(mode=settings.controller.mode)
@@ -100,7 +100,7 @@ class Controller:
         forecast = self._predict(snapshot, slurm, failures)
         plan = self._plan(snapshot, forecast, slurm)
         relocation = self._relocate(snapshot, plan, slurm)
-        events = self._act(snapshot, plan, relocation)
+        events = self._act(snapshot, relocation, slurm)
         self._record(snapshot, plan, relocation, slurm, events)
 
     def fast_tick(self) -> None:
@@ -233,21 +233,25 @@ class Controller:
         return plan
 
     def _relocate(self, snapshot: Snapshot, plan: DispatchPlan | None, slurm: SlurmState | None) -> RelocationPlan:
-        """Without Slurm's answer nothing is decided: the caps that hold go on holding."""
-        if plan is None or slurm is None:
-            return RelocationPlan(job_caps=tuple(self._job_caps.items()))
+        """Without Slurm's answer nothing is decided: the caps that hold go on holding. Without a plan the marks
+        in the jobs tell which ones those are."""
+        if slurm is None:
+            return RelocationPlan(job_caps=tuple((self._job_caps or {}).items()))
         return plan_relocation(
             jobs=slurm.jobs,
-            slots=plan.slots,
+            slots=() if plan is None else plan.slots,
             nodes=snapshot.nodes,
             reservations=slurm.reservations,
             wall_s=snapshot.wall_s,
             config=self._settings.relocation,
         )
 
-    def _act(self, snapshot: Snapshot, plan: DispatchPlan | None, relocation: RelocationPlan) -> list[Event]:
+    def _act(self, snapshot: Snapshot, relocation: RelocationPlan, slurm: SlurmState | None) -> list[Event]:
+        """A GPU that a lease does not name is free, so no lease is given before we know which caps hold."""
         if not self._manage:
             self._registry.grant({})
+            return []
+        if slurm is None and self._job_caps is None:
             return []
         events = apply_relocation(self._slurm, relocation, wall_s=snapshot.wall_s)
         self._job_caps = dict(relocation.job_caps)
