@@ -16,7 +16,7 @@ from slurm_power.relocation.job_mark import with_mark
 from slurm_power.relocation.job_power import JobPower, is_waiting, max_delay_s
 from slurm_power.relocation.jobs import JobState
 from slurm_power.relocation.plan import JobAction
-from slurm_power.relocation.reservations import Block
+from slurm_power.relocation.reservations import Slice
 from slurm_power.relocation.room import Room
 from slurm_power.relocation.settings import RelocationConfig
 from slurm_power.relocation.words import kilowatts, span
@@ -27,7 +27,7 @@ class _Ledger:
     """Licensed watts still free per slot, and in Slurm's own pool, while jobs are let in one by one."""
 
     room: Room
-    blocks: Sequence[Block]
+    slices: Sequence[Slice]
     wall_s: float
     config: RelocationConfig
     free_watts: np.ndarray[tuple[int], np.dtype[np.float64]]
@@ -42,10 +42,10 @@ class _Ledger:
         return float(self.free_watts[during].min()) if during.any() else float(self.config.license_total_watts)
 
     def slurm_would_start(self, power: JobPower) -> bool:
-        """As 22.05 decides: total - used now - the largest reservation that the run overlaps, by its time limit."""
+        """As 22.05 decides: total - used now - the sum of the reservations that the run overlaps, by its time limit."""
         limit_s = power.job.time_limit_s
         end = None if limit_s is None else self.wall_s + limit_s
-        reserved = max((b.watts for b in self.blocks if end is None or b.start_wall_s < end), default=0)
+        reserved = sum(one.watts for one in self.slices if end is None or one.start_wall_s < end)
         return power.licensed_watts <= self.pool_watts - reserved
 
     def let_in(self, power: JobPower, start_wall_s: float) -> None:
@@ -56,10 +56,10 @@ class _Ledger:
 
 
 def plan_deferrals(
-    powers: Sequence[JobPower], *, room: Room, blocks: Sequence[Block], wall_s: float, config: RelocationConfig
+    powers: Sequence[JobPower], *, room: Room, slices: Sequence[Slice], wall_s: float, config: RelocationConfig
 ) -> list[JobAction]:
-    """Actions on waiting jobs that may be delayed, in Slurm's order. `blocks` is what will be reserved."""
-    ledger = _ledger(powers, room, blocks, wall_s, config)
+    """Actions on waiting jobs that may be delayed, in Slurm's order. `slices` is what will be reserved."""
+    ledger = _ledger(powers, room, slices, wall_s, config)
     waiting = [p for p in powers if is_waiting(p) and p.touchable and p.license_name == config.license_name]
     waiting = waiting[: config.max_jobs_considered]
     allowed = int(config.max_deferred_fraction * len(waiting))
@@ -100,9 +100,9 @@ def _is_deferred(power: JobPower, wall_s: float) -> bool:
 
 
 def _ledger(
-    powers: Sequence[JobPower], room: Room, blocks: Sequence[Block], wall_s: float, config: RelocationConfig
+    powers: Sequence[JobPower], room: Room, slices: Sequence[Slice], wall_s: float, config: RelocationConfig
 ) -> _Ledger:
-    ledger = _Ledger(room, blocks, wall_s, config, room.available_watts.copy(), float(config.license_total_watts))
+    ledger = _Ledger(room, slices, wall_s, config, room.available_watts.copy(), float(config.license_total_watts))
     for power in powers:
         if power.job.state is JobState.RUNNING and power.license_name == config.license_name:
             end = power.end_wall_s(wall_s)

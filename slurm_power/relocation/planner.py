@@ -15,7 +15,12 @@ from slurm_power.relocation.job_power import JobPower, idle_watts, is_waiting, i
 from slurm_power.relocation.jobs import Job, JobState, LicenseReservation
 from slurm_power.relocation.plan import RESERVATION_PREFIX, JobAction, RelocationPlan, ReservationAction
 from slurm_power.relocation.requeue import plan_requeues
-from slurm_power.relocation.reservations import plan_reservations, reservation_horizon_s, wanted_blocks
+from slurm_power.relocation.reservations import (
+    own_reservations,
+    plan_reservations,
+    reservation_horizon_s,
+    wanted_slices,
+)
 from slurm_power.relocation.room import firm_licensed_watts, room_of
 from slurm_power.relocation.settings import RelocationConfig
 from slurm_power.relocation.throughput import lowest_cap_watts
@@ -47,14 +52,20 @@ def plan_relocation(
         wall_s=wall_s,
         config=config,
     )
-    blocks = wanted_blocks(room, wall_s=wall_s, horizon_s=reservation_horizon_s(powers, config), config=config)
+    slices = wanted_slices(
+        room,
+        own_reservations(reservations, wall_s=wall_s),
+        wall_s=wall_s,
+        horizon_s=reservation_horizon_s(powers, config),
+        config=config,
+    )
     caps, requeues, shortfalls = _running(powers, slots, nodes=nodes, wall_s=wall_s, config=config)
     gone = {action.job_id for action in requeues}
     leftovers = _leftovers(powers, config)
     cleaned = {action.job_id for action in leftovers}  # one action per job and tick: each carries the whole mark
-    waiting = plan_deferrals(powers, room=room, blocks=blocks, wall_s=wall_s, config=config)
+    waiting = plan_deferrals(powers, room=room, slices=slices, wall_s=wall_s, config=config)
     return RelocationPlan(
-        reservations=tuple(plan_reservations(blocks, reservations, wall_s=wall_s, config=config)),
+        reservations=tuple(plan_reservations(slices, reservations, wall_s=wall_s, config=config)),
         jobs=(
             *leftovers,
             *(action for action in caps.actions if action.job_id not in gone),

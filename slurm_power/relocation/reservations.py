@@ -1,13 +1,15 @@
-"""Licence reservations from the room, on a fixed grid of blocks: windows never move, only their watts change.
+"""Licence reservations from the room, as horizontal slices of what must be reserved.
 
-So two reservations of ours never overlap (Slurm refuses to reserve a licence twice), no gap ever opens between
-them, and a re-plan is a handful of count updates. Reservations of others are left alone.
+Slurm (22.05, tried) holds a job back by the *sum* of all reservations that its run may touch, not by the largest.
+So the reserved watts over time are cut into levels of equal watts, and each level is one reservation, from the
+first to the last moment that level is needed: what a job sees is then the highest need within its time limit.
+Counts never change, only times do. Reservations of others are left alone.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from slurm_power.relocation.job_power import JobPower
@@ -18,17 +20,22 @@ from slurm_power.relocation.settings import RelocationConfig
 from slurm_power.relocation.words import kilowatts, when
 
 _SAME_S = 1.5
-"""Slurm keeps whole seconds: ends that are nearer than this are the same."""
+"""Slurm keeps whole seconds: times that are nearer than this are the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One window of the grid and what must be reserved in it."""
+class Slice:
+    """One level of what must be reserved, and when."""
 
+    level: int  # 0 is reserved first
     start_wall_s: float
     end_wall_s: float
     watts: int
-    envelope_watts: float  # the lowest of its slots
+    envelope_watts: float  # the lowest while it is needed
+
+    @property
+    def name(self) -> str:
+        return f"{RESERVATION_PREFIX}level_{self.level:02d}"
 
 
 def reservation_horizon_s(powers: Sequence[JobPower], config: RelocationConfig) -> float:
@@ -42,71 +49,88 @@ def reservation_horizon_s(powers: Sequence[JobPower], config: RelocationConfig) 
         return config.reservation_horizon_s
     durations_s = sorted(math.inf if power.duration_s is None else power.duration_s for power in powers)
     typical_s = durations_s[len(durations_s) // 2]
-    return min(config.reservation_horizon_s, max(2 * config.reservation_block_s, typical_s))
+    return min(config.reservation_horizon_s, max(config.min_reservation_horizon_s, typical_s))
 
 
-def wanted_blocks(room: Room, *, wall_s: float, horizon_s: float, config: RelocationConfig) -> list[Block]:
-    """What should be reserved from now to the horizon, in order; a block counts with its tightest slot."""
-    step, total, length_s = config.reservation_step_watts, config.license_total_watts, config.reservation_block_s
-    first = math.floor(wall_s / length_s)
-    blocks = []
-    for index in range(first, math.ceil((wall_s + horizon_s) / length_s)):
-        start_wall_s, end_wall_s = index * length_s, (index + 1) * length_s
-        during = room.overlapping(max(start_wall_s, wall_s), end_wall_s)
-        if not during.any():
-            continue
-        available_watts = float(room.available_watts[during].min())
-        watts = min(total, math.ceil((total - available_watts) / step - 1e-9) * step)
-        if watts > 0:
-            blocks.append(Block(start_wall_s, end_wall_s, watts, float(room.envelope_watts[during].min())))
-    return blocks
+def wanted_slices(
+    room: Room, existing: Collection[str], *, wall_s: float, horizon_s: float, config: RelocationConfig
+) -> list[Slice]:
+    """The levels that are needed between now and the horizon, lowest first.
+
+    A level that is reserved already (its name in `existing`) stays while it is needed at all; a new one must be
+    needed by more than the hysteresis.
+    """
+    ahead = room.overlapping(wall_s, wall_s + horizon_s)
+    needed = config.license_total_watts - room.available_watts[ahead]
+    start, end, envelope = room.start_wall_s[ahead], room.end_wall_s[ahead], room.envelope_watts[ahead]
+    level_watts = math.ceil(config.license_total_watts / config.reservation_levels)
+    slices = []
+    for level in range(config.reservation_levels):
+        below = level * level_watts
+        found = Slice(level, 0.0, 0.0, min(level_watts, config.license_total_watts - below), 0.0)
+        margin = 0.0 if found.name in existing else config.reservation_hysteresis_watts
+        over = (needed > below + margin).nonzero()[0]
+        if not over.size or found.watts <= 0:
+            break
+        first, last = int(over[0]), int(over[-1])
+        slices.append(
+            replace(
+                found,
+                start_wall_s=max(float(start[first]), wall_s),
+                end_wall_s=float(end[last]),
+                envelope_watts=float(envelope[first : last + 1].min()),
+            )
+        )
+    return slices
 
 
 def plan_reservations(
-    blocks: Sequence[Block],
-    existing: Sequence[LicenseReservation],
-    *,
-    wall_s: float,
-    config: RelocationConfig,
+    slices: Sequence[Slice], existing: Sequence[LicenseReservation], *, wall_s: float, config: RelocationConfig
 ) -> list[ReservationAction]:
-    """The changes from `existing` to `blocks`, deletions last."""
-    ours = {r.name: r for r in existing if r.name.startswith(RESERVATION_PREFIX) and r.end_wall_s > wall_s}
+    """The changes from `existing` to `slices`, deletions of what is no longer wanted last."""
+    ours = own_reservations(existing, wall_s=wall_s)
     actions: list[ReservationAction] = []
-    for block in blocks:
-        found = ours.get(_name(block))
+    for one in slices:
+        found = ours.pop(one.name, None)
         if found is None:
-            actions += _created(block, wall_s=wall_s, config=config)
-        elif abs(found.end_wall_s - block.end_wall_s) < _SAME_S:
-            del ours[found.name]
-            actions += _updated(block, found, wall_s=wall_s, config=config)
+            actions += _created(one, wall_s=wall_s, config=config)
+        else:
+            actions += _changed(one, found, wall_s=wall_s, config=config)
     reason = "the envelope no longer asks for it"
     return [*actions, *(ReservationAction("delete", reservation, reason) for reservation in ours.values())]
 
 
-def _created(block: Block, *, wall_s: float, config: RelocationConfig) -> list[ReservationAction]:
-    """Slurm refuses a start in the past, so a block that has begun is reserved from the next second on."""
-    start_wall_s = block.start_wall_s if block.start_wall_s > wall_s else math.floor(wall_s) + 1.0
-    if start_wall_s >= block.end_wall_s:
+def own_reservations(existing: Sequence[LicenseReservation], *, wall_s: float) -> dict[str, LicenseReservation]:
+    """Ours that have not ended, by name."""
+    return {r.name: r for r in existing if r.name.startswith(RESERVATION_PREFIX) and r.end_wall_s > wall_s}
+
+
+def _created(one: Slice, *, wall_s: float, config: RelocationConfig) -> list[ReservationAction]:
+    """Slurm refuses a start in the past, so what is needed now is reserved from the next second on."""
+    start_wall_s = max(one.start_wall_s, math.floor(wall_s) + 1.0)
+    if start_wall_s >= one.end_wall_s:
         return []
-    reservation = LicenseReservation(_name(block), start_wall_s, block.end_wall_s, {config.license_name: block.watts})
-    return [ReservationAction("create", reservation, _reason(block, wall_s=wall_s))]
+    reservation = LicenseReservation(one.name, start_wall_s, one.end_wall_s, {config.license_name: one.watts})
+    return [ReservationAction("create", reservation, _reason(one, wall_s=wall_s))]
 
 
-def _updated(
-    block: Block, found: LicenseReservation, *, wall_s: float, config: RelocationConfig
+def _changed(
+    one: Slice, found: LicenseReservation, *, wall_s: float, config: RelocationConfig
 ) -> list[ReservationAction]:
-    """Too little is mended at once; too much only when it is more than the hysteresis."""
-    held = found.licenses.get(config.license_name, 0)
-    if block.watts <= held <= block.watts + config.reservation_hysteresis_watts:
+    """A reservation that has begun cannot begin later: it is made anew."""
+    started, due = found.start_wall_s <= wall_s + _SAME_S, one.start_wall_s <= wall_s + _SAME_S
+    same_count = found.licenses.get(config.license_name) == one.watts
+    if not same_count or (started and not due):
+        again = ReservationAction("delete", found, "to be set aside anew, later or in another size")
+        return [again, *_created(one, wall_s=wall_s, config=config)]
+    start_wall_s = found.start_wall_s if started and due else max(one.start_wall_s, math.floor(wall_s) + 1.0)
+    same_start = abs(found.start_wall_s - start_wall_s) < _SAME_S
+    if same_start and abs(found.end_wall_s - one.end_wall_s) < _SAME_S:
         return []
-    changed = replace(found, licenses={config.license_name: block.watts})
-    return [ReservationAction("update", changed, _reason(block, wall_s=wall_s))]
+    moved = replace(found, start_wall_s=start_wall_s, end_wall_s=one.end_wall_s)
+    return [ReservationAction("update", moved, _reason(one, wall_s=wall_s))]
 
 
-def _name(block: Block) -> str:
-    return f"{RESERVATION_PREFIX}{block.start_wall_s:.0f}"
-
-
-def _reason(block: Block, *, wall_s: float) -> str:
-    span = when(block.start_wall_s, block.end_wall_s, wall_s=wall_s)
-    return f"{span}: the envelope is {kilowatts(block.envelope_watts)}; {kilowatts(block.watts)} of licences set aside"
+def _reason(one: Slice, *, wall_s: float) -> str:
+    span = when(one.start_wall_s, one.end_wall_s, wall_s=wall_s)
+    return f"{span}: the envelope falls to {kilowatts(one.envelope_watts)}; {kilowatts(one.watts)} more set aside"

@@ -46,14 +46,14 @@ class RelocationConfig:
     """Real draw per licensed watt; below 1 lets more jobs in than their licences say."""
 
     reservation_horizon_s: float = 24 * 3600.0
-    reservation_step_watts: int = 100
-    """Reserved watts are multiples of this, rounded up."""
+    min_reservation_horizon_s: float = 1800.0
+    """Never look less far ahead than this, however short jobs run."""
 
-    reservation_block_s: float = 900.0
-    """Reservations cover fixed blocks of so long (a whole number of planning slots), aligned to the epoch."""
+    reservation_levels: int = 24
+    """The licences are set aside in so many equal parts, each one reservation."""
 
     reservation_hysteresis_watts: int = 200
-    """A reservation that is too large by no more than this is left alone."""
+    """A further level is set aside only when it is needed by more than this."""
 
     max_deferred_fraction: float = 0.5
     """Of the pending jobs that may be deferred at all, at most so many are deferred at a time."""
@@ -126,7 +126,7 @@ class RelocationConfig:
             "max_jobs_considered",
         ):
             require(getattr(self, key) >= 0, key, getattr(self, key), "must not be below 0")
-        for key in ("reservation_horizon_s", "reservation_step_watts", "reservation_block_s", "cap_step_watts"):
+        for key in ("reservation_horizon_s", "min_reservation_horizon_s", "reservation_levels", "cap_step_watts"):
             require(getattr(self, key) > 0, key, getattr(self, key), "must be above 0")
         for key in ("licensed_draw_fraction", "cap_release_fraction_per_tick"):
             require(0 < getattr(self, key) <= 1, key, getattr(self, key), "must be in (0, 1]")

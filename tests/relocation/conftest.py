@@ -20,7 +20,6 @@ NOW_S = 1_000_800.0
 SLOT_S = 900.0
 
 CONFIG = RelocationConfig(
-    reservation_block_s=3600.0,
     license_total_watts=13_200,
     gpu_max_watts=700.0,
     gpu_idle_watts=70.0,

@@ -28,7 +28,7 @@ GOOD = RelocationConfig(
         ({"min_gpu_cap_watts": 800.0}, "min_gpu_cap_watts = 800.0: must be above 0 and at most gpu_max_watts"),
         ({"gpu_idle_watts": -1.0}, "gpu_idle_watts = -1.0: must be in"),
         ({"max_deferred_fraction": 1.5}, "max_deferred_fraction = 1.5: must be in"),
-        ({"reservation_block_s": 0.0}, "reservation_block_s = 0.0: must be above 0"),
+        ({"reservation_levels": 0}, "reservation_levels = 0: must be above 0"),
         ({"curve_power_fractions": (0.0, 1.0)}, "must pair with the throughputs"),
     ],
 )

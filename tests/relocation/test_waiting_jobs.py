@@ -30,7 +30,7 @@ def test_a_job_that_slurm_holds_back_by_its_licences_is_left_to_slurm(cluster) -
     cluster.envelopes = [13_200.0] * 4 + [4000.0] * 4 + [13_200.0] * 8
     cluster.add(1, limit_s=7200.0)
     plan = cluster.plan()
-    assert len(plan.reservations) == 1
+    assert {action.verb for action in plan.reservations} == {"create"}
     assert plan.jobs == ()
 
 
@@ -179,7 +179,7 @@ def test_finished_jobs_are_nobodys_business(cluster) -> None:
         ("licensed_draw_fraction", 0.0),
         ("default_max_slowdown_fraction", 0.95),
         ("curve_throughput_fractions", (0.0, 1.0)),
-        ("reservation_block_s", 0),
+        ("reservation_levels", 0),
     ],
 )
 def test_bad_settings_are_refused_by_key(cluster, key: str, value: object) -> None:

@@ -38,7 +38,7 @@ OVERRIDES: dict[str, dict[str, Any]] = {
     "tariff": {"energy_prices": [{"start_s": 0.0, "price_per_kwh": 100.0}]},
     "planner": {"target_watts": TARGET_WATTS, "target_floor_watts": TARGET_WATTS},
     "forecast": {"period_s": 3600.0, "stated_band_fraction": 0.02},
-    "relocation": {"reservation_block_s": 20.0, "reservation_horizon_s": 1.0},  # one reservation at a time
+    "relocation": {"reservation_horizon_s": 20.0},
     "pcs": {"revert_s": 4.0},
     "agent": {"report_period_s": 0.5, "telemetry_flush_s": 0.5, "presence_period_s": 1.0, "absent_grace_s": 5.0},
     "controller": {"tick_period_s": TICK_S, "fast_period_s": FAST_S, "lease_s": 6.0},
