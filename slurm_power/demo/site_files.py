@@ -89,8 +89,9 @@ def controller_toml(
                 ],
                 "demand_price_per_kw": settings.demand_price_per_kw,
                 "metering_interval_s": slot_s,
-                "billing_period_s": day_s * 30,
-                "anchor_wall_s": start_wall_s - day_s,  # the minutes before the day belong to the same month
+                # The month ends with this day: what tomorrow needs is the next month's bill.
+                "billing_period_s": (1 + settings.window_fraction) * day_s,
+                "anchor_wall_s": start_wall_s - day_s,
             },
             "battery": {
                 "capacity_joules": settings.battery_joules,
@@ -101,6 +102,7 @@ def controller_toml(
             "planner": {
                 "slot_s": slot_s,
                 "horizon_s": day_s,
+                "it_quantile": settings.it_quantile,
                 "shed_price_per_kwh": settings.shed_price_per_kwh * settings.compression,
                 "delay_price_per_kwh_hour": settings.delay_price_per_kwh_hour * settings.compression**2,
             },

@@ -19,6 +19,8 @@ from slurm_power.relocation.room import Room
 from slurm_power.relocation.settings import RelocationConfig
 from slurm_power.relocation.words import kilowatts, when
 
+_OVER = "it is over, and its name is needed again"  # Slurm lists an ended reservation for a while
+
 _SAME_S = 1.5
 """Slurm keeps whole seconds: times that are nearer than this are the same."""
 
@@ -89,10 +91,12 @@ def plan_reservations(
 ) -> list[ReservationAction]:
     """The changes from `existing` to `slices`, deletions of what is no longer wanted last."""
     ours = own_reservations(existing, wall_s=wall_s)
+    ended = [r for r in existing if r.name.startswith(RESERVATION_PREFIX) and r.end_wall_s <= wall_s]
     actions: list[ReservationAction] = []
     for one in slices:
         found = ours.pop(one.name, None)
         if found is None:
+            actions += [ReservationAction("delete", old, _OVER) for old in ended if old.name == one.name]
             actions += _created(one, wall_s=wall_s, config=config)
         else:
             actions += _changed(one, found, wall_s=wall_s, config=config)

@@ -122,6 +122,13 @@ def test_a_level_is_added_only_when_it_is_needed_by_more_than_the_hysteresis(pea
     assert len(peak.reservations) > levels
 
 
+def test_the_name_of_a_reservation_that_is_over_but_still_listed_is_freed_first(peak) -> None:
+    peak.reservations = [LicenseReservation("slurm_power_level_00", NOW_S - 100.0, NOW_S - 1.0, {"watts": 100})]
+    first, second, *_ = peak.plan().reservations
+    assert (first.verb, first.reservation.end_wall_s) == ("delete", NOW_S - 1.0)
+    assert (second.verb, second.reservation.name) == ("create", "slurm_power_level_00")
+
+
 def test_all_levels_together_never_hold_more_than_the_pool(peak) -> None:
     peak.config = replace(peak.config, reservation_levels=7)
     peak.envelopes = [0.0] * 16
