@@ -6,13 +6,16 @@ Nothing here comes from the controller: it is judged by the meter and by Slurm, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from slurm_power.ess.battery import BatteryLimits, equivalent_full_cycles
 from slurm_power.ess.tariff import BilledInterval, Tariff, bill
 from slurm_power.relocation.jobs import Job
 from slurm_power.testing.simulated_site.plant import Truth
+
+MANY = 100_000
+"""Metering intervals of a billing period that holds the whole run: work that ran late is billed with its day."""
 
 START_TOLERANCE_S = 3.0
 """Two runs of one stream never start a job in the same second; Slurm's scheduler cycle sets this."""
@@ -63,7 +66,8 @@ def grid_figures(
     rows: Sequence[Truth], *, tariff: Tariff, battery: BatteryLimits, start_wall_s: float, end_wall_s: float
 ) -> GridFigures:
     intervals = metered(rows, start_wall_s=start_wall_s, end_wall_s=end_wall_s, interval_s=tariff.metering_interval_s)
-    due = bill(intervals, tariff=tariff)
+    one_period_s = tariff.metering_interval_s * MANY
+    due = bill(intervals, tariff=replace(tariff, billing_period_s=one_period_s))
     inside = [row for row in rows if start_wall_s <= row.wall_s <= end_wall_s]
     discharged_joules = sum(
         row.battery_discharge_watts * (after.wall_s - row.wall_s) for row, after in pairwise(inside)

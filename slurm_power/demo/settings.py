@@ -57,8 +57,8 @@ class DemoSettings:
     delay_price_per_kwh_hour: float = 0.3
     """Of IT work that is done later than it could be, for each hour it waits."""
 
-    it_quantile: float = 0.5
-    """Of the IT forecast that the plan expects."""
+    it_quantile: float = 0.9
+    """Of the IT forecast that the plan must survive."""
 
     def __post_init__(self) -> None:
         require(self.day_s >= 60, "day_s", self.day_s, "must be at least 60: Slurm needs seconds to start jobs")

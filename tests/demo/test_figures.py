@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from slurm_power.demo.figures import class_of, job_figures, metered
+from slurm_power.demo.figures import class_of, grid_figures, job_figures, metered
 from slurm_power.demo.stream import draw_stream
+from slurm_power.ess.battery import BatteryLimits
+from slurm_power.ess.tariff import EnergyPrice, Tariff
 from slurm_power.relocation.jobs import Job, JobState, PowerClass
 from slurm_power.testing.simulated_site.plant import Truth
 
@@ -86,3 +88,16 @@ def test_the_same_seed_gives_the_same_stream_with_every_class_in_it() -> None:
 def test_every_time_limit_leaves_room_for_the_allowed_slowdown() -> None:
     for item in draw_stream(3, day_s=160):
         assert item.limit_minutes * 60 >= item.work_s / (1 - (item.max_slowdown_fraction or 0.0))
+
+
+def test_work_that_ran_past_the_billing_period_pays_one_demand_charge() -> None:
+    tariff = Tariff(
+        energy_prices=(EnergyPrice(start_s=0.0, price_per_kwh=0.0),),
+        demand_price_per_kw=20.0,
+        metering_interval_s=5.0,
+        billing_period_s=10.0,
+    )
+    battery = BatteryLimits(capacity_joules=1.0, max_charge_watts=1.0, max_discharge_watts=1.0)
+    rows = [row(0, 1000), row(10, 3000), row(20, 0)]
+    figures = grid_figures(rows, tariff=tariff, battery=battery, start_wall_s=0, end_wall_s=20)
+    assert figures.bill_demand == 60.0
