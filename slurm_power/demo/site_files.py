@@ -7,6 +7,7 @@ the compressed day's energy costs what a whole day's would; prices per kWh and h
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def controller_toml(
                 "demand_price_per_kw": settings.demand_price_per_kw,
                 "metering_interval_s": slot_s,
                 # The month ends with this day: what tomorrow needs is the next month's bill.
-                "billing_period_s": (1 + settings.window_fraction) * day_s,
+                "billing_period_s": math.ceil((1 + settings.window_fraction) * settings.slots_per_day) * slot_s,
                 "anchor_wall_s": start_wall_s - day_s,
             },
             "battery": {
