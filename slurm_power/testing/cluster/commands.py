@@ -81,6 +81,12 @@ class SlurmCommands:
     def job_output(self, job_id: int) -> str:
         return (self.layout.jobs / f"slurm-{job_id}.out").read_text()
 
+    def _tail_of_output(self, job_id: int) -> str:
+        try:
+            return f"; it wrote: {self.job_output(job_id)[-500:].strip()!r}"
+        except OSError:
+            return ""
+
     def job_facts(self, job_id: int) -> dict[str, str]:
         """What `scontrol show job` says of one job, key by key; empty when Slurm has forgotten it."""
         done = self.run("scontrol", "-o", "-d", "show", "job", str(job_id), check=False)
@@ -108,7 +114,8 @@ class SlurmCommands:
 
         if not wait_for(reached, timeout_s=timeout_s, poll_s=0.2):
             was = f"{facts.get('JobState')} ({facts.get('Reason')})"
-            raise Unavailable(f"job {job_id} is {was}, not {' or '.join(states)}, after {timeout_s:.0f} s")
+            wrote = self._tail_of_output(job_id)
+            raise Unavailable(f"job {job_id} is {was}, not {' or '.join(states)}, after {timeout_s:.0f} s{wrote}")
         return facts
 
     def wait_for_nodes(self, *states: str, timeout_s: float, node_names: Sequence[str] | None = None) -> None:
