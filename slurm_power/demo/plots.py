@@ -35,8 +35,8 @@ def grid_plot(unmanaged: RunResult, managed: RunResult) -> str:
             linestyle="--",
             label="target (managed)",
         )
-    axes.set_ylim(bottom=0)
-    axes.legend(loc="upper left")
+    axes.set_ylim(bottom=0, top=1.25 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(loc="upper left", ncols=3)
     return _svg(figure)
 
 
