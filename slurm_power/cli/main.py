@@ -16,6 +16,7 @@ COMMANDS = {
     "plan": "slurm_power.cli.plan:plan",
     "jobs": "slurm_power.cli.jobs:jobs",
     "ess": "slurm_power.cli.ess:ess",
+    "release": "slurm_power.cli.release:release",
     "config": "slurm_power.cli.config:config",
     "cluster": "slurm_power.cli.cluster:cluster",
     "demo": "slurm_power.cli.demo:demo",

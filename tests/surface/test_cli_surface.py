@@ -18,6 +18,7 @@ SURFACE = {
     "slurm-power plan": ASKING,
     "slurm-power jobs": ASKING,
     "slurm-power ess": ASKING,
+    "slurm-power release": "--config --dry-run --json",
     "slurm-power config": "",
     "slurm-power config check": "FILE --json",
     "slurm-power config explain": "FILE --json",
