@@ -12,6 +12,8 @@ from slurm_power.adapters.slurm_config import SlurmConfig
 from slurm_power.errors import DeviceRefused, Unavailable
 from slurm_power.relocation.jobs import Job, JobState, LicenseReservation
 from slurm_power.testing.cluster import DevCluster
+from slurm_power.testing.cluster.fixtures import temporary_cluster
+from slurm_power.testing.cluster.settings import ClusterSettings
 from slurm_power.testing.processes import wait_for
 
 
@@ -55,15 +57,21 @@ def test_a_job_of_several_nodes_tells_all_of_them(slurm: DevCluster, client: Com
     assert (len(job.node_names), job.node_count, job.gpus) == (2, 2, 6)
 
 
-def test_a_dead_slurmctld_is_unavailable_within_the_timeout(slurm: DevCluster, client: CommandSlurmClient) -> None:
-    slurm.services.signal("slurmctld", signal.SIGKILL)
-    assert slurm.services.wait_until_gone("slurmctld", timeout_s=5)
-    with pytest.raises(Unavailable):
-        client.jobs()
-    with pytest.raises(Unavailable):
-        client.cancel(1)
-    with pytest.raises(Unavailable):
-        client.license_pools()
+def test_a_dead_slurmctld_is_unavailable_within_the_timeout() -> None:
+    """On a cluster of its own: a slurmctld killed before it saved its state gives job ids out twice, and slurmd
+    then refuses the second job's credential as revoked."""
+    with temporary_cluster(ClusterSettings(node_count=1, gpus_per_node=0)) as doomed:
+        doomed.up()
+        client = CommandSlurmClient(SlurmConfig(slurm_conf=doomed.layout.slurm_conf, timeout_s=5.0))
+        assert client.jobs() == []
+        doomed.services.signal("slurmctld", signal.SIGKILL)
+        assert doomed.services.wait_until_gone("slurmctld", timeout_s=5)
+        with pytest.raises(Unavailable):
+            client.jobs()
+        with pytest.raises(Unavailable):
+            client.cancel(1)
+        with pytest.raises(Unavailable):
+            client.license_pools()
 
 
 def test_a_stopped_slurmctld_costs_no_more_than_the_timeout(slurm: DevCluster) -> None:
