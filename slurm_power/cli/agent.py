@@ -9,22 +9,13 @@ from pathlib import Path
 
 import click
 
+from slurm_power.cli.config_option import config_option
 from slurm_power.cli.main import run_command
 from slurm_power.compose_agent import AgentProcess, agent_process, node_name_of
 
-DEFAULT_CONFIG = Path("/etc/slurm-power/slurm-power.toml")
-
 
 @click.command(name="slurm-power-agent")
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    envvar="SLURM_POWER_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The site's config file; only [agent] and [store] are read.",
-)
+@config_option
 @click.option("--node", help="Slurm's name of this node. Default: $SLURMD_NODENAME, else the short host name.")
 @click.option("--monitor-only", is_flag=True, help="Read and report; never set a cap or a clock.")
 @click.option("-v", "--verbose", is_flag=True, help="Log debugging details.")

@@ -10,11 +10,12 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from slurm_power.cli.controller_client import DEFAULT_CONFIG, echo_json
+from slurm_power.cli.config_option import CONFIG_VARIABLE, DEFAULT_CONFIG
+from slurm_power.cli.controller_client import echo_json
 from slurm_power.site_config import OWNERS, SiteConfig, owner_of, read_site_config
 
 _file = click.argument(
-    "file", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, envvar="SLURM_POWER_CONFIG", required=False
+    "file", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, envvar=CONFIG_VARIABLE, required=False
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

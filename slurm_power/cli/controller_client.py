@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 import click
 import httpx
 
+from slurm_power.cli.config_option import config_option
 from slurm_power.errors import Unavailable
 from slurm_power.site_config import read_site_config
-
-DEFAULT_CONFIG = Path("/etc/slurm-power/slurm-power.toml")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -23,15 +22,7 @@ def asking_options(command: F) -> F:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print JSON (watts, joules, seconds, fractions)."),
         click.option("--url", envvar="SLURM_POWER_URL", help="Controller's address; default: from the config."),
-        click.option(
-            "--config",
-            "config_path",
-            type=click.Path(path_type=Path),
-            envvar="SLURM_POWER_CONFIG",
-            default=DEFAULT_CONFIG,
-            show_default=True,
-            help="The site's config file.",
-        ),
+        config_option,
     ):
         command = option(command)
     return command

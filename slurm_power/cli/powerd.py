@@ -16,7 +16,7 @@ import uvicorn
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from slurm_power.cli.controller_client import DEFAULT_CONFIG
+from slurm_power.cli.config_option import config_option
 from slurm_power.cli.main import run_command
 from slurm_power.compose import controller as build_controller
 from slurm_power.daemons.controller import Controller
@@ -32,9 +32,7 @@ STOP_GRACE_S = 3
 
 
 @click.command(name="slurm-powerd")
-@click.option(
-    "--config", "config_path", type=click.Path(path_type=Path), envvar="SLURM_POWER_CONFIG", default=DEFAULT_CONFIG
-)
+@config_option
 @click.option("--observe", is_flag=True, help="Refuse to start unless the config's mode is observe.")
 @click.option("-v", "--verbose", is_flag=True, help="Log debugging details.")
 def powerd(config_path: Path, observe: bool, verbose: bool) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from slurm_power.adapters.slurm_config import SlurmConfig
-from slurm_power.cli.controller_client import DEFAULT_CONFIG, echo_json
+from slurm_power.cli.config_option import config_option
+from slurm_power.cli.controller_client import echo_json
 from slurm_power.cli.words import printable
 from slurm_power.compose import slurm_client
 from slurm_power.daemons.slurm_actions import apply_relocation
@@ -20,15 +21,7 @@ from slurm_power.site_config import read_site_config
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    envvar="SLURM_POWER_CONFIG",
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="The site's config file.",
-)
+@config_option
 @click.option("--dry-run", is_flag=True, help="Say what would be given back, change nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def release(config_path: Path, dry_run: bool, as_json: bool) -> None:
