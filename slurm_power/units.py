@@ -5,10 +5,6 @@ from __future__ import annotations
 JOULES_PER_KWH = 3_600_000.0
 
 
-def watts_from_kw(kw: float) -> float:
-    return kw * 1000.0
-
-
 def kw_from_watts(watts: float) -> float:
     return watts / 1000.0
 

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slurm_power.forecasting.forecast import Sample
-from slurm_power.monitoring.slot_averages import SlotMean
 
 Watts = NDArray[np.float64]
 Index = NDArray[np.int64]
-
-
-def samples_from(slots: Iterable[SlotMean]) -> list[Sample]:
-    """The slots of which something is known."""
-    return [Sample(slot.start_wall_s, slot.watts) for slot in slots if slot.watts is not None]
 
 
 def grid_before(history: Sequence[Sample], *, start_wall_s: float, slot_s: float, max_slots: int) -> Watts:
