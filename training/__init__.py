@@ -1,1 +1,1 @@
-"""DeepSpeed training will live here; it never imports slurm_power."""
+"""DeepSpeed training: FP8 mixed precision, pipeline x tensor x data x expert parallel. Never imports slurm_power."""

@@ -1,0 +1,1 @@
+"""Tokenised, memory-mapped datasets and the order in which they are read."""

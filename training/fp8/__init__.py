@@ -1,0 +1,1 @@
+"""FP8 blocks: quantisers, and the back-ends that multiply what they make."""

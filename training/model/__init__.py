@@ -1,0 +1,1 @@
+"""The models: DeepSeek-V3 style (MLA, MoE, MTP) and dense Llama style, as Hugging Face folders know them."""

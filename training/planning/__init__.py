@@ -1,0 +1,1 @@
+"""Decisions before and about a run, without torch: plans, schedules, costs, clocks."""
