@@ -41,6 +41,10 @@ class AgentClient:
         """Lower the cap of one of the job's own GPUs while it runs; None withdraws the wish."""
         self.ask({"op": "set_cap", "job_id": job_id, "uuid": uuid, "watts": watts})
 
+    def lower_clock(self, job_id: int, uuid: str, mhz: int | None) -> None:
+        """The same for its SM clock."""
+        self.ask({"op": "set_clock", "job_id": job_id, "uuid": uuid, "mhz": mhz})
+
     def ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         """Raise Unavailable when no agent answers in time, NotPermitted when it says no."""
         try:

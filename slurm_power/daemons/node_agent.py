@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from slurm_power.daemons.node_agent_book import AgentBook
 from slurm_power.daemons.node_agent_caps import CapKeeper
 from slurm_power.daemons.node_agent_config import NodeAgentConfig
+from slurm_power.daemons.node_agent_gpu import ManagedGpu
 from slurm_power.daemons.node_agent_views import GpuView, allocation_point, gpu_point, gpu_report, node_point
 from slurm_power.daemons.node_agent_wants import Wants
 from slurm_power.errors import DeviceRefused, NotPermitted, Unavailable
 from slurm_power.gpu.allocation import Allocation, NodeGpu
-from slurm_power.gpu.job_table import begun, conflicts, ended, lowered, owned
+from slurm_power.gpu.job_table import begun, conflicts, ended, lowered, owned, slowed
 from slurm_power.gpu.lease import Expired, on_lease, on_time, remaining_s
 from slurm_power.gpu.wire import AgentReport, NodeLease
 from slurm_power.ports.clock import Clock
@@ -127,14 +128,15 @@ class NodeAgent:
 
     def lower(self, job_id: int, uuid: str, watts: float | None, *, uid: int) -> None:
         """A running job's own wish. Raise NotPermitted and DeviceRefused as gpu.job_table.lowered does."""
-        job = owned(self.jobs, job_id, uid=uid)
-        gpu = self._keeper.gpu(uuid)
-        if gpu is None:
-            raise NotPermitted(f"job {job_id}: that GPU is not allocated to it")
+        job, gpu = self._own_gpu(job_id, uuid, uid=uid)
         low, high = self._wants.user_range_watts(gpu)
-        self._book.jobs[job_id] = lowered(job, uuid, watts, min_watts=low, max_watts=high)
-        self._book.save()
-        self._keeper.settle({uuid})
+        self._keep_wish(lowered(job, uuid, watts, min_watts=low, max_watts=high), uuid)
+
+    def slow(self, job_id: int, uuid: str, mhz: int | None, *, uid: int) -> None:
+        """`lower` for the SM clock."""
+        job, gpu = self._own_gpu(job_id, uuid, uid=uid)
+        low, high = self._wants.user_range_mhz(gpu)
+        self._keep_wish(slowed(job, uuid, mhz, min_mhz=low, max_mhz=high), uuid)
 
     def keep_points(self, points: Iterable[Point]) -> None:
         self._batch += points
@@ -164,6 +166,17 @@ class NodeAgent:
 
     def lease_remaining_s(self) -> float | None:
         return remaining_s(self._wants.lease, now_s=self._clock.now_s())
+
+    def _own_gpu(self, job_id: int, uuid: str, *, uid: int) -> tuple[Allocation, ManagedGpu]:
+        job, gpu = owned(self.jobs, job_id, uid=uid), self._keeper.gpu(uuid)
+        if gpu is None:
+            raise NotPermitted(f"job {job_id}: that GPU is not allocated to it")
+        return job, gpu
+
+    def _keep_wish(self, job: Allocation, uuid: str) -> None:
+        self._book.jobs[job.job_id] = job
+        self._book.save()
+        self._keeper.settle({uuid})
 
     # Steps of the tick
 

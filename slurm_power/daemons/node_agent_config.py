@@ -43,6 +43,12 @@ class NodeAgentConfig:
     max_user_cap_watts: float | None = None
     """A user's cap above this counts as this. Not given: the board's maximum."""
 
+    min_user_clock_mhz: int | None = None
+    """Users cannot lock their GPUs' SM clock below this. Not given: the board's minimum."""
+
+    max_user_clock_mhz: int | None = None
+    """A user's clock above this counts as this. Not given: the board's maximum."""
+
     presence_period_s: float = 10.0
     """How often we look whether the jobs we know still have processes here."""
 
@@ -90,16 +96,18 @@ class NodeAgentConfig:
             self.controller_url,
             "must start with http:// or https://",
         )
-        self._check_user_caps()
+        self._check_user_range("cap_watts")
+        self._check_user_range("clock_mhz")
         minors = self.gpu_minors
         require(len(set(minors)) == len(minors), "gpu_minors", minors, "names a GPU twice")
 
-    def _check_user_caps(self) -> None:
-        low, high = self.min_user_cap_watts, self.max_user_cap_watts
-        require(low is None or low > 0, "min_user_cap_watts", low, "must be positive")
-        require(high is None or high > 0, "max_user_cap_watts", high, "must be positive")
+    def _check_user_range(self, what: str) -> None:
+        lowest, highest = f"min_user_{what}", f"max_user_{what}"
+        low, high = getattr(self, lowest), getattr(self, highest)
+        require(low is None or low > 0, lowest, low, "must be positive")
+        require(high is None or high > 0, highest, high, "must be positive")
         if low is not None and high is not None:
-            require(low <= high, "min_user_cap_watts", low, f"must not be above max_user_cap_watts = {high}")
+            require(low <= high, lowest, low, f"must not be above {highest} = {high}")
 
 
 _POSITIVE = (

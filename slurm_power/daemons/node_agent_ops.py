@@ -12,7 +12,17 @@ from slurm_power.daemons.node_agent_views import gpu_status, job_point
 from slurm_power.errors import DeviceRefused, NotPermitted, SlurmPowerError
 from slurm_power.gpu.allocation import Allocation, allocated_uuids
 from slurm_power.gpu.job_table import owned
-from slurm_power.gpu.local_request import JobBegin, JobEnd, MyGpus, Points, Request, SetCap, Status, parse_request
+from slurm_power.gpu.local_request import (
+    JobBegin,
+    JobEnd,
+    MyGpus,
+    Points,
+    Request,
+    SetCap,
+    SetClock,
+    Status,
+    parse_request,
+)
 from slurm_power.gpu.options import parse_options, shown
 from slurm_power.ports.clock import Clock
 
@@ -54,6 +64,9 @@ class LocalOps:
                 return {"uuids": list(job.uuids), "node": self._agent.node_name}
             case SetCap(job_id, gpu, watts):
                 self._agent.lower(job_id, gpu, watts, uid=uid)
+                return {}
+            case SetClock(job_id, gpu, mhz):
+                self._agent.slow(job_id, gpu, mhz, uid=uid)
                 return {}
             case Points():
                 return self._keep(request, uid)

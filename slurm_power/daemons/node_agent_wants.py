@@ -59,6 +59,14 @@ class Wants:
             min(gpu.limits.max_cap_watts, high if high is not None else gpu.limits.max_cap_watts),
         )
 
+    def user_range_mhz(self, gpu: ManagedGpu) -> tuple[int, int]:
+        """The same for a user's clock."""
+        low, high = self._config.min_user_clock_mhz, self._config.max_user_clock_mhz
+        return (
+            max(gpu.limits.min_sm_clock_mhz, low if low is not None else 0),
+            min(gpu.limits.max_sm_clock_mhz, high if high is not None else gpu.limits.max_sm_clock_mhz),
+        )
+
     def _cap(self, gpu: ManagedGpu) -> EffectiveCap | None:
         loan = self._book.loans.get((gpu.uuid, Knob.CAP))
         found_watts = loan.found if loan is not None else gpu.enforced_watts
@@ -77,12 +85,11 @@ class Wants:
         )
 
     def _clock(self, gpu: ManagedGpu) -> EffectiveClock:
-        job = holder_of(self._book.jobs, gpu.uuid)
         return effective_clock(
             ClockSources(
                 min_mhz=gpu.limits.min_sm_clock_mhz,
                 max_mhz=gpu.limits.max_sm_clock_mhz,
-                user_mhz=job.options.gpu_clock_mhz if job else None,
+                user_mhz=self._user_clock_mhz(gpu),
                 lease_mhz=lease_clock_mhz(self.lease, gpu.uuid),
             )
         )
@@ -93,3 +100,9 @@ class Wants:
         watts = job.user_cap_watts(gpu.uuid) if job else None
         low, high = self.user_range_watts(gpu)
         return None if watts is None else max(low, min(watts, high))
+
+    def _user_clock_mhz(self, gpu: ManagedGpu) -> int | None:
+        job = holder_of(self._book.jobs, gpu.uuid)
+        mhz = job.user_clock_mhz(gpu.uuid) if job else None
+        low, high = self.user_range_mhz(gpu)
+        return None if mhz is None else max(low, min(mhz, high))

@@ -37,8 +37,15 @@ class Allocation:
     lowered_watts: Mapping[str, float] = field(default_factory=dict)
     """By UUID: what the job asked for while it runs. Never lifts the cap in `options`."""
 
+    lowered_mhz: Mapping[str, int] = field(default_factory=dict)
+    """The same for the SM clock."""
+
     def user_cap_watts(self, uuid: str) -> float | None:
         known = [watts for watts in (self.options.gpu_cap_watts, self.lowered_watts.get(uuid)) if watts is not None]
+        return min(known) if known else None
+
+    def user_clock_mhz(self, uuid: str) -> int | None:
+        known = [mhz for mhz in (self.options.gpu_clock_mhz, self.lowered_mhz.get(uuid)) if mhz is not None]
         return min(known) if known else None
 
 

@@ -63,6 +63,21 @@ def lowered(job: Allocation, uuid: str, watts: float | None, *, min_watts: float
     return replace(job, lowered_watts=wishes | {uuid: watts})
 
 
+def slowed(job: Allocation, uuid: str, mhz: int | None, *, min_mhz: int, max_mhz: int) -> Allocation:
+    """`lowered` for the SM clock."""
+    if uuid not in job.uuids:
+        raise NotPermitted(f"job {job.job_id}: that GPU is not allocated to it")
+    wishes = {name: value for name, value in job.lowered_mhz.items() if name != uuid}
+    if mhz is None:
+        return replace(job, lowered_mhz=wishes)
+    if not min_mhz <= mhz <= max_mhz:
+        raise DeviceRefused(f"mhz = {mhz}: must be between {min_mhz} and {max_mhz}")
+    submitted = job.options.gpu_clock_mhz
+    if submitted is not None and mhz > submitted:
+        raise DeviceRefused(f"mhz = {mhz}: may only lower the job's own clock of {submitted}")
+    return replace(job, lowered_mhz=wishes | {uuid: mhz})
+
+
 def job_records(job: Allocation, *, boot_id: str) -> list[Record]:
     options = job.options
     first: Record = {
@@ -81,7 +96,11 @@ def job_records(job: Allocation, *, boot_id: str) -> list[Record]:
         {"kind": "wish", "job_id": job.job_id, "uuid": uuid, "watts": watts, "boot_id": boot_id}
         for uuid, watts in sorted(job.lowered_watts.items())
     ]
-    return [first, *wishes]
+    clocks: list[Record] = [
+        {"kind": "clock_wish", "job_id": job.job_id, "uuid": uuid, "mhz": mhz, "boot_id": boot_id}
+        for uuid, mhz in sorted(job.lowered_mhz.items())
+    ]
+    return [first, *wishes, *clocks]
 
 
 def read_jobs(records: Iterable[Record], *, boot_id: str) -> tuple[dict[int, Allocation], tuple[str, ...]]:
@@ -99,6 +118,10 @@ def read_jobs(records: Iterable[Record], *, boot_id: str) -> tuple[dict[int, All
                 known = jobs[_integer(record["job_id"])]
                 wishes = {**known.lowered_watts, str(record["uuid"]): _float(record["watts"])}
                 jobs[known.job_id] = replace(known, lowered_watts=wishes)
+            elif record.get("kind") == "clock_wish":
+                known = jobs[_integer(record["job_id"])]
+                clocks = {**known.lowered_mhz, str(record["uuid"]): _integer(record["mhz"])}
+                jobs[known.job_id] = replace(known, lowered_mhz=clocks)
         except (KeyError, TypeError, ValueError) as cause:
             unreadable.append(f"journal: unreadable job record ({cause!r})")
     return jobs, tuple(unreadable)

@@ -9,7 +9,7 @@ from typing import Any
 
 from slurm_power.errors import ConfigError
 from slurm_power.gpu.wire import OPTIONS
-from slurm_power.gpu.wire_json import integer, load_object, maybe_number, number, text
+from slurm_power.gpu.wire_json import integer, load_object, maybe_integer, maybe_number, number, text
 
 POINT_PREFIXES = ("job_", "serving_", "training_")
 """Measurements that a job may write; all others are the product's own."""
@@ -60,6 +60,13 @@ class SetCap:
 
 
 @dataclass(frozen=True, slots=True)
+class SetClock:
+    job_id: int
+    uuid: str
+    mhz: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class RawPoint:
     measurement: str
     wall_s: float
@@ -73,7 +80,7 @@ class Points:
     points: tuple[RawPoint, ...]
 
 
-Request = JobBegin | JobEnd | Status | MyGpus | SetCap | Points
+Request = JobBegin | JobEnd | Status | MyGpus | SetCap | SetClock | Points
 
 
 def parse_request(line: bytes) -> Request:
@@ -90,6 +97,8 @@ def parse_request(line: bytes) -> Request:
         return MyGpus(integer(table, "job_id"))
     if op == "set_cap":
         return SetCap(integer(table, "job_id"), text(table, "uuid"), maybe_number(table, "watts"))
+    if op == "set_clock":
+        return SetClock(integer(table, "job_id"), text(table, "uuid"), maybe_integer(table, "mhz"))
     if op == "points":
         return Points(integer(table, "job_id"), _points(table.get("points")))
     raise ConfigError("op: unknown")

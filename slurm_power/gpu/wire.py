@@ -13,6 +13,7 @@ Two lines:
     status     anyone; answers NodeReading's content with ages and, per GPU, cap and source
     my_gpus    job_id; owner of the job or root; answers {"uuids": [...], "node": name}
     set_cap    job_id, uuid, watts (null: withdraw); owner or root; may only lower
+    set_clock  job_id, uuid, mhz (null: withdraw); owner or root; may only lower
     points     job_id, points: [{measurement, wall_s, fields, tags}]; owner or root; job id and uid
                are stamped by the agent
 Between hosts ages travel, never timestamps.
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 OPTIONS = ("gpu-power-cap", "gpu-clock", "power-class", "power-max-slowdown", "power-max-delay")
 """The SPANK options, as typed after `--`; also the keys of `options` in job_begin."""
 
-LOCAL_OPS = ("job_begin", "task_begin", "job_end", "status", "my_gpus", "set_cap", "points")
+LOCAL_OPS = ("job_begin", "task_begin", "job_end", "status", "my_gpus", "set_cap", "set_clock", "points")
 
 MAX_LINE_BYTES = 256 * 1024
 

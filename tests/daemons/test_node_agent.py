@@ -273,6 +273,30 @@ def test_a_clean_stop_gives_everything_back_and_a_restart_caps_the_running_job_a
     assert bench.gpus[0].locked_clock_mhz == 1200
 
 
+def test_after_kill_9_a_clock_lowered_while_running_is_kept_and_unlocked_at_the_jobs_end() -> None:
+    bench = Bench()
+    agent = bench.start()
+    agent.begin(job(1, 0, 1), task=False)
+    agent.slow(1, "GPU-1", 900, uid=BOB)
+    bench.presence.evidence[1] = Evidence.STEP
+    agent = bench.start()
+    assert [gpu.locked_clock_mhz for gpu in bench.gpus] == [None, 900, None, None]
+    agent.end(1)
+    assert bench.gpus[1].locked_clock_mhz is None
+    assert bench.journal.records == []
+
+
+def test_a_job_cannot_slow_the_gpus_of_another() -> None:
+    bench = Bench()
+    agent = bench.start()
+    agent.begin(job(1, 0), task=False)
+    agent.begin(job(2, 1, uid=EVE), task=False)
+    for job_id, uuid in ((1, "GPU-1"), (2, "GPU-1")):
+        with pytest.raises(NotPermitted):
+            agent.slow(job_id, uuid, 900, uid=BOB)
+    assert bench.gpus[1].locked_clock_mhz is None
+
+
 def test_giving_back_carries_on_past_a_board_that_refuses() -> None:
     bench = Bench()
     agent = bench.start()

@@ -117,6 +117,36 @@ def test_set_cap_refuses(change: dict[str, Any], uid: int, node: Node) -> None:
     assert [gpu.cap_watts for gpu in node.gpus] == [300, 300, 700, 700]
 
 
+def test_set_clock_locks_and_withdraws_and_the_jobs_end_unlocks(node: Node) -> None:
+    request = {"op": "set_clock", "job_id": 1, "uuid": "GPU-0", "mhz": 1200}
+    assert node.ask(request, uid=BOB)["ok"]
+    assert node.ask(request | {"uuid": "GPU-1", "mhz": 1500}, uid=BOB)["ok"]
+    assert [gpu.locked_clock_mhz for gpu in node.gpus] == [1200, 1500, None, None]
+    assert node.ask(request | {"mhz": None}, uid=BOB)["ok"]
+    assert node.gpus[0].locked_clock_mhz is None
+    assert node.ask({"op": "job_end", "job_id": 1, "node": "n1"})["ok"]
+    assert node.gpus[1].locked_clock_mhz is None
+
+
+@pytest.mark.parametrize(
+    ("change", "uid"),
+    [
+        pytest.param({"mhz": 1401}, BOB, id="raise"),
+        pytest.param({"mhz": 500}, BOB, id="below-the-sites-range"),
+        pytest.param({"mhz": 1901}, ROOT, id="above-the-sites-range"),
+        pytest.param({"uuid": "GPU-3"}, BOB, id="anothers-gpu"),
+        pytest.param({"uuid": "GPU-none"}, BOB, id="no-gpu"),
+        pytest.param({}, EVE, id="anothers-job"),
+    ],
+)
+def test_set_clock_refuses(change: dict[str, Any], uid: int) -> None:
+    node = Node(min_user_clock_mhz=600, max_user_clock_mhz=1900)
+    node.ask(BEGIN | {"options": {"gpu-clock": "1400"}})
+    request = {"op": "set_clock", "job_id": 1, "uuid": "GPU-0", "mhz": 1200} | change
+    assert not node.ask(request, uid=uid)["ok"]
+    assert [gpu.locked_clock_mhz for gpu in node.gpus] == [1400, 1400, None, None]
+
+
 def test_status_tells_every_number_with_its_age_and_every_source(node: Node) -> None:
     node.clock.advance(3.0)
     status = node.ask({"op": "status"}, uid=EVE)

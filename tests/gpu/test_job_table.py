@@ -6,7 +6,7 @@ import pytest
 
 from slurm_power.errors import DeviceRefused, NotPermitted
 from slurm_power.gpu.allocation import Allocation
-from slurm_power.gpu.job_table import begun, conflicts, ended, holder_of, job_records, lowered, owned, read_jobs
+from slurm_power.gpu.job_table import begun, conflicts, ended, holder_of, job_records, lowered, owned, read_jobs, slowed
 from slurm_power.gpu.options import PowerOptions
 
 FIRST = Allocation(1, 1000, ("GPU-a", "GPU-b"), PowerOptions(gpu_cap_watts=300.0))
@@ -57,8 +57,24 @@ def test_a_wish_can_be_withdrawn() -> None:
     assert lowered(job, "GPU-a", None, min_watts=200.0, max_watts=700.0) == FIRST
 
 
+@pytest.mark.parametrize("mhz", [300, 1201, 2500])
+def test_a_running_job_may_only_slow_its_gpus_inside_the_range(mhz: int) -> None:
+    job = Allocation(1, 1000, ("GPU-a",), PowerOptions(gpu_clock_mhz=1200))
+    with pytest.raises(DeviceRefused, match="mhz = "):
+        slowed(job, "GPU-a", mhz, min_mhz=345, max_mhz=1980)
+
+
+def test_a_clock_wish_holds_for_one_own_gpu_and_can_be_withdrawn() -> None:
+    job = slowed(FIRST, "GPU-a", 900, min_mhz=345, max_mhz=1980)
+    assert (job.user_clock_mhz("GPU-a"), job.user_clock_mhz("GPU-b")) == (900, None)
+    assert slowed(job, "GPU-a", None, min_mhz=345, max_mhz=1980) == FIRST
+    with pytest.raises(NotPermitted):
+        slowed(FIRST, "GPU-c", 900, min_mhz=345, max_mhz=1980)
+
+
 def test_jobs_survive_the_journal_with_their_wishes() -> None:
     job = lowered(FIRST, "GPU-a", 250.0, min_watts=200.0, max_watts=700.0)
+    job = slowed(job, "GPU-b", 900, min_mhz=345, max_mhz=1980)
     records = job_records(job, boot_id="boot-1") + job_records(SECOND, boot_id="boot-1")
     assert read_jobs(records, boot_id="boot-1") == ({1: job, 2: SECOND}, ())
     assert read_jobs(records, boot_id="boot-2") == ({}, ())

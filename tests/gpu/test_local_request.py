@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slurm_power.errors import ConfigError
-from slurm_power.gpu.local_request import JobBegin, JobEnd, MyGpus, Points, RawPoint, SetCap, Status, parse_request
+from slurm_power.gpu.local_request import (
+    JobBegin,
+    JobEnd,
+    MyGpus,
+    Points,
+    RawPoint,
+    SetCap,
+    SetClock,
+    Status,
+    parse_request,
+)
 from slurm_power.gpu.wire import LOCAL_OPS
 
 BEGIN = {
@@ -39,6 +49,7 @@ def test_every_op_of_the_wire_is_understood() -> None:
         "status": ({"op": "status"}, Status()),
         "my_gpus": ({"op": "my_gpus", "job_id": 7}, MyGpus(7)),
         "set_cap": ({"op": "set_cap", "job_id": 7, "uuid": "GPU-a", "watts": 250}, SetCap(7, "GPU-a", 250.0)),
+        "set_clock": ({"op": "set_clock", "job_id": 7, "uuid": "GPU-a", "mhz": 1200}, SetClock(7, "GPU-a", 1200)),
         "points": (
             {"op": "points", "job_id": 7, "points": [POINT]},
             Points(7, (RawPoint("job_run", 1.7e9, {"event": "end", "energy_joules": 12.5}, {}),)),
@@ -49,10 +60,16 @@ def test_every_op_of_the_wire_is_understood() -> None:
         assert parse_request(line(table)) == request
 
 
-def test_a_null_cap_withdraws() -> None:
-    assert parse_request(line({"op": "set_cap", "job_id": 7, "uuid": "GPU-a", "watts": None})) == SetCap(
-        7, "GPU-a", None
-    )
+def test_a_null_cap_or_clock_withdraws() -> None:
+    cap = parse_request(line({"op": "set_cap", "job_id": 7, "uuid": "GPU-a", "watts": None}))
+    clock = parse_request(line({"op": "set_clock", "job_id": 7, "uuid": "GPU-a", "mhz": None}))
+    assert (cap, clock) == (SetCap(7, "GPU-a", None), SetClock(7, "GPU-a", None))
+
+
+@pytest.mark.parametrize("mhz", [-1, 1200.5, "1200", True, 2**60])
+def test_a_strange_clock_is_refused(mhz: object) -> None:
+    with pytest.raises(ConfigError, match="mhz: must be a whole number"):
+        parse_request(line({"op": "set_clock", "job_id": 7, "uuid": "GPU-a", "mhz": mhz}))
 
 
 @pytest.mark.parametrize(
@@ -101,7 +118,7 @@ JSON = st.recursive(
 )
 
 
-@given(st.sampled_from(LOCAL_OPS), st.dictionaries(st.sampled_from([*BEGIN, "points", "uuid", "watts"]), JSON))
+@given(st.sampled_from(LOCAL_OPS), st.dictionaries(st.sampled_from([*BEGIN, "points", "uuid", "watts", "mhz"]), JSON))
 def test_hostile_objects_are_read_or_refused(op: str, table: dict[str, object]) -> None:
     refusal, name = "", "JobEnd"
     try:
@@ -109,4 +126,4 @@ def test_hostile_objects_are_read_or_refused(op: str, table: dict[str, object]) 
     except ConfigError as error:
         refusal = str(error)
     assert "\n" not in refusal
-    assert name in ("JobBegin", "JobEnd", "Status", "MyGpus", "SetCap", "Points")
+    assert name in ("JobBegin", "JobEnd", "Status", "MyGpus", "SetCap", "SetClock", "Points")

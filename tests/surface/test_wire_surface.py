@@ -22,6 +22,7 @@ from slurm_power.gpu.local_request import (
     Points,
     RawPoint,
     SetCap,
+    SetClock,
 )
 from slurm_power.gpu.wire import LOCAL_OPS, MAX_LINE_BYTES, OPTIONS, AgentReport, GpuReport, NodeLease
 from slurm_power.gpu.wire_json import MAX_GPUS, lease_to_json, report_to_json
@@ -38,6 +39,7 @@ MESSAGES = {
     JobEnd: "job_id node",
     MyGpus: "job_id",
     SetCap: "job_id uuid watts",
+    SetClock: "job_id uuid mhz",
     Points: "job_id points",
     RawPoint: "measurement wall_s fields tags",
 }
@@ -61,7 +63,7 @@ def test_a_lease_is_its_fields_as_json_and_nothing_else() -> None:
 
 
 def test_the_operations_of_the_local_socket_are_the_frozen_ones() -> None:
-    assert LOCAL_OPS == ("job_begin", "task_begin", "job_end", "status", "my_gpus", "set_cap", "points")
+    assert LOCAL_OPS == ("job_begin", "task_begin", "job_end", "status", "my_gpus", "set_cap", "set_clock", "points")
 
 
 def test_the_options_are_the_frozen_ones() -> None:
