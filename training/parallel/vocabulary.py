@@ -24,7 +24,7 @@ class _Lookup(torch.autograd.Function):
         here = tokens - first
         outside = (here < 0) | (here >= weight.shape[0])
         here = here.masked_fill(outside, 0)
-        ctx.weight = weight
+        ctx.weight, ctx.total = weight, getattr(weight, "fp32_gradient", None)
         ctx.save_for_backward(here, outside)
         return weight[here].masked_fill_(outside.unsqueeze(-1), 0)
 
@@ -34,7 +34,7 @@ class _Lookup(torch.autograd.Function):
         rows = gradient.float().masked_fill(outside.unsqueeze(-1), 0).reshape(-1, gradient.shape[-1])
         total = torch.zeros(ctx.weight.shape, dtype=torch.float32, device=gradient.device)
         total.index_add_(0, here.reshape(-1), rows)
-        return None, deposit_gradient(ctx.weight, total), None
+        return None, deposit_gradient(ctx.weight, total, ctx.total), None
 
 
 def embed(tokens: Tensor, weight: Tensor, context: ParallelContext) -> Tensor:
