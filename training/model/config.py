@@ -7,13 +7,13 @@ attention, dense SwiGLU). Pure: this file does not import torch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from training.errors import ConfigError, require
+from training.errors import require
+from training.model.hf_config import FAMILIES, read_sizes, write_sizes
 from training.model.rope_config import Rope
 
-FAMILIES = ("deepseek_v3", "llama")
 BLOCK = 128
 """Side of a weight's FP8 block; a shard must hold whole blocks, or cutting a weight would change its scales."""
 
@@ -251,99 +251,8 @@ class ModelConfig:
     @classmethod
     def from_hf(cls, values: Mapping[str, Any]) -> ModelConfig:
         """From a parsed config.json. Raise ConfigError for a model we cannot build or a missing size."""
-        family = values.get("model_type")
-        require(family in FAMILIES, "model_type", family, f"must be one of {', '.join(FAMILIES)}")
-        for key, only in _ONLY.items():
-            require(values.get(key, only) in (only, None), key, values.get(key), f"only {only} is supported")
-        try:
-            sizes = {key: values[_ALIASES.get(key, key)] if key not in values else values[key] for key in _REQUIRED}
-            sizes |= _llama_sizes(values) if family == "llama" else _deepseek_sizes(values)
-        except KeyError as missing:
-            raise ConfigError(f"config.json: {missing.args[0]} is missing") from None
-        optional = {key: values[key] for key in _OPTIONAL if values.get(key) is not None}
-        eos = values.get("eos_token_id")
-        return cls(
-            family=str(family),
-            **sizes,
-            **optional,
-            rope=Rope.from_hf(values),
-            eos_token_id=eos[0] if isinstance(eos, list) else eos,
-        )
+        return cls(**read_sizes(values))
 
     def to_hf(self) -> dict[str, Any]:
         """A config.json that transformers, vLLM and `from_hf` read."""
-        shared = {key: getattr(self, key) for key in (*_REQUIRED, *_OPTIONAL, "eos_token_id")}
-        if self.family == "llama":
-            own = {"architectures": ["LlamaForCausalLM"], "attention_bias": False, "mlp_bias": False}
-            own |= {key: getattr(self, key) for key in ("num_key_value_heads", "head_dim")}
-        else:
-            own = {"architectures": ["DeepseekV3ForCausalLM"], "attention_bias": False, "moe_layer_freq": 1}
-            own |= {
-                "scoring_func": "sigmoid",
-                "topk_method": "noaux_tc",
-                "num_key_value_heads": self.num_attention_heads,
-            }
-            own |= {key: getattr(self, key) for key in (*_MLA, *_MOE)}
-        return {"model_type": self.family, **own, **shared, "hidden_act": "silu", **self.rope.to_hf()}
-
-
-_REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-)
-_OPTIONAL = (
-    "rms_norm_eps",
-    "initializer_range",
-    "max_position_embeddings",
-    "tie_word_embeddings",
-    "bos_token_id",
-    "mtp_loss_weight",
-)
-_MLA = ("q_lora_rank", "kv_lora_rank", "qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "rope_interleave")
-_MOE = (
-    "n_routed_experts",
-    "n_shared_experts",
-    "num_experts_per_tok",
-    "n_group",
-    "topk_group",
-    "norm_topk_prob",
-    "routed_scaling_factor",
-    "first_k_dense_replace",
-    "moe_intermediate_size",
-    "num_nextn_predict_layers",
-)
-_ALIASES = {"num_nextn_predict_layers": "num_mtp_layers", "n_routed_experts": "num_local_experts"}
-_DEFAULTS = {"q_lora_rank": None, "rope_interleave": True, "n_group": 1, "topk_group": 1, "norm_topk_prob": True}
-_DEFAULTS |= {"num_nextn_predict_layers": 0}
-_ONLY = {
-    "hidden_act": "silu",
-    "attention_bias": False,
-    "mlp_bias": False,
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "moe_layer_freq": 1,
-}
-"""Keys that may be missing, but must hold this where they stand."""
-
-
-def _llama_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
-    heads = int(values["num_attention_heads"])
-    return {
-        "num_key_value_heads": values.get("num_key_value_heads") or heads,
-        "head_dim": values.get("head_dim") or int(values["hidden_size"]) // heads,
-    }
-
-
-def _deepseek_sizes(values: Mapping[str, Any]) -> dict[str, Any]:
-    def read(key: str) -> Any:
-        for name in (key, _ALIASES.get(key, key)):
-            if name in values and (values[name] is not None or key == "q_lora_rank"):
-                return values[name]
-        if key in _DEFAULTS:
-            return _DEFAULTS[key]
-        raise KeyError(key)
-
-    return {key: read(key) for key in (*_MLA, *_MOE)} | {"num_key_value_heads": values["num_attention_heads"]}
+        return write_sizes({f.name: getattr(self, f.name) for f in fields(self)})

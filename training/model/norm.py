@@ -12,13 +12,12 @@ from training.parallel.shards import Part, mark
 from training.precision import PrecisionPolicy
 
 
-def deposit_gradient(weight: Tensor, gradient: Tensor, total: Tensor | None = None) -> Tensor | None:
+def deposit_gradient(weight: Tensor, gradient: Tensor) -> Tensor | None:
     """Add an FP32 gradient to `weight.fp32_gradient` where there is one; otherwise return it in the weight's dtype.
 
-    That is how FP32 gradients survive BF16 parameters, over micro-batches and over several uses of one weight. `total`: what
-    `weight.fp32_gradient` was in the forward pass, for a weight that names another one for each of its uses.
+    That is how FP32 gradients survive BF16 parameters, over micro-batches and over several uses of one weight.
     """
-    total = getattr(weight, "fp32_gradient", None) if total is None else total
+    total = getattr(weight, "fp32_gradient", None)
     if total is None:
         return gradient.to(weight.dtype)
     total.add_(gradient)

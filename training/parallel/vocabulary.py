@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.model.norm import deposit_gradient
 from training.parallel.context import Axis, ParallelContext
 from training.parallel.counted import all_reduce
 from training.parallel.tensor import reduce_exactly
@@ -24,6 +23,7 @@ class _Lookup(torch.autograd.Function):
         here = tokens - first
         outside = (here < 0) | (here >= weight.shape[0])
         here = here.masked_fill(outside, 0)
+        # As it is now: a weight with several uses may name another one for each of them.
         ctx.weight, ctx.total = weight, getattr(weight, "fp32_gradient", None)
         ctx.save_for_backward(here, outside)
         return weight[here].masked_fill_(outside.unsqueeze(-1), 0)
@@ -32,9 +32,11 @@ class _Lookup(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, None]:
         here, outside = ctx.saved_tensors
         rows = gradient.float().masked_fill(outside.unsqueeze(-1), 0).reshape(-1, gradient.shape[-1])
-        total = torch.zeros(ctx.weight.shape, dtype=torch.float32, device=gradient.device)
+        total = ctx.total
+        if total is None:
+            total = torch.zeros(ctx.weight.shape, dtype=torch.float32, device=gradient.device)
         total.index_add_(0, here.reshape(-1), rows)
-        return None, deposit_gradient(ctx.weight, total, ctx.total), None
+        return None, total.to(ctx.weight.dtype) if ctx.total is None else None, None
 
 
 def embed(tokens: Tensor, weight: Tensor, context: ParallelContext) -> Tensor:
