@@ -11,12 +11,13 @@ AS_ROOT := $(if $(shell command -v sudo),sudo env "PATH=$$PATH" PYTHONDONTWRITEB
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench clean packages-base packages-cluster venv emulator plugin
+.PHONY: help setup demo test check format bench bench-training clean
+.PHONY: packages-base packages-cluster venv train emulator plugin
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: packages-cluster venv emulator plugin ## prepare this machine: packages, .venv, C parts
+setup: packages-cluster venv train emulator plugin ## prepare this machine: packages, .venv with torch, C parts
 
 demo: setup ## one day on a real Slurm cluster, without and with power management (LOAD=file.csv STORE=influxdb)
 	$(AS_ROOT) $(BIN)/slurm-power demo $(if $(LOAD),--load "$(LOAD)") $(if $(STORE),--store "$(STORE)")
@@ -25,12 +26,12 @@ demo: setup ## one day on a real Slurm cluster, without and with power managemen
 test: setup ## all tests, those on a real Slurm cluster and a real InfluxDB too
 	$(AS_ROOT) $(BIN)/pytest -q -n 2 --dist loadgroup --no-loadscope-reorder $(PYTEST_OPTIONS)
 
-check: packages-base venv emulator ## format, lint, types, import contracts, unit tests; needs no Slurm, only a C compiler
+check: packages-base venv emulator ## format, lint, types, import contracts, unit tests; needs no Slurm and no torch, only a C compiler
 	$(BIN)/ruff format --check --quiet $(wildcard $(SOURCES))
 	$(BIN)/ruff check --quiet $(wildcard $(SOURCES))
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports > build/imports.txt || { cat build/imports.txt; exit 1; }
-	$(BIN)/pytest -q -n 2 -m "not cluster and not influxdb"
+	$(BIN)/pytest -q -n 2 -m "not cluster and not influxdb and not torch"
 
 format: venv ## format the Python files and mend what ruff can
 	$(BIN)/ruff format --quiet $(wildcard $(SOURCES))
@@ -38,6 +39,9 @@ format: venv ## format the Python files and mend what ruff can
 
 bench: setup ## measure the agent, the SPANK plugin, the tick and the planner
 	$(AS_ROOT) $(BIN)/python -m bench.core
+
+bench-training: venv train ## measure training: parity, FP8 against BF16, bubbles, energy (build/bench/training.json)
+	$(BIN)/python -m bench.training
 
 clean: ## remove what was built and cached, but not .venv
 	@! test -d build/cluster || $(AS_ROOT) $(BIN)/slurm-power cluster down
@@ -52,6 +56,9 @@ packages-cluster:
 
 venv: packages-base
 	@$(SETUP) venv
+
+train: venv
+	@$(SETUP) train
 
 emulator: packages-base
 	@mkdir -p build

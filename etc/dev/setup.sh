@@ -3,6 +3,7 @@
 #
 #   setup.sh packages base|cluster   what is missing of: compiler and Python (base), also Slurm and InfluxDB (cluster)
 #   setup.sh venv                    .venv with the product installed editable
+#   setup.sh train                   torch, DeepSpeed and what else training needs, into .venv
 #
 # A package counts as present when what we need of it is there, so a Slurm from elsewhere is left alone.
 set -euo pipefail
@@ -11,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 PATH="$PATH:/usr/sbin:/sbin"
 VENV=.venv
 STAMP="$VENV/.installed"
+TRAIN_STAMP="$VENV/.installed-train"
 POLICY="${POLICY_RC_D:-/usr/sbin/policy-rc.d}"
 
 die() {
@@ -123,6 +125,8 @@ disable_services() {
     echo "setup: the services of these packages are neither started nor enabled at boot"
 }
 
+pip_install() { "$VENV/bin/python" -m pip install -qq --disable-pip-version-check "$@"; }
+
 venv() {
     if [ "$STAMP" -nt setup.cfg ] && [ "$STAMP" -nt pyproject.toml ]; then
         return
@@ -134,13 +138,31 @@ venv() {
         "$python" -m venv "$VENV"
     fi
     echo "setup: installing the product and its Python packages into $VENV (a minute or two the first time)"
-    "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --editable '.[dev]' ||
+    pip_install --editable '.[dev]' ||
         die "pip could not install; is a package index reachable?"
     touch "$STAMP"
+}
+
+has_gpu() { [ -e /proc/driver/nvidia/version ]; }
+
+# DeepSpeed looks at torch while it is installed, so torch comes first and the build is not isolated from it.
+# Without a GPU the pinned torch: indexes that have a build without CUDA have it under this version. TORCH= overrides.
+train() {
+    if [ "$TRAIN_STAMP" -nt setup.cfg ]; then
+        return
+    fi
+    local torch="${TORCH:-torch==2.13.0}"
+    ! has_gpu || torch="${TORCH:-torch}"
+    echo "setup: installing $torch, DeepSpeed and transformers into $VENV (a few minutes the first time)"
+    "$VENV/bin/python" -c 'import torch' 2>/dev/null || pip_install "$torch" || die "pip could not install $torch"
+    pip_install setuptools wheel && pip_install --no-build-isolation deepspeed || die "pip could not install deepspeed"
+    pip_install --editable '.[dev,train,train-dev]' || die "pip could not install what setup.cfg lists for training"
+    touch "$TRAIN_STAMP"
 }
 
 case "${1:-} ${2:-}" in
     "packages base" | "packages cluster") packages "$2" ;;
     "venv ") venv ;;
-    *) die "usage: setup.sh packages base|cluster | setup.sh venv" ;;
+    "train ") train ;;
+    *) die "usage: setup.sh packages base|cluster | setup.sh venv | setup.sh train" ;;
 esac

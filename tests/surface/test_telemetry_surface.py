@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,17 +10,20 @@ from pathlib import Path
 import pytest
 
 from job_wrappers import run as run_wrapper
+from job_wrappers.training.telemetry import TelemetryListener
 from slurm_power.daemons.controller_record import decision_points, plan_points, site_point
 from slurm_power.daemons.controller_view import Event, FastView
 from slurm_power.daemons.node_agent_gpu import ManagedGpu
 from slurm_power.daemons.node_agent_views import GpuView, allocation_point, gpu_point, job_point, node_point
 from slurm_power.ess.plan import DispatchPlan, PlanSlot
 from slurm_power.gpu.caps import CapSources, ClockSources, effective_cap, effective_clock
-from slurm_power.gpu.local_request import POINT_PREFIXES, RawPoint
+from slurm_power.gpu.local_request import POINT_PREFIXES, Points, RawPoint, parse_request
 from slurm_power.monitoring.readings import EssReading, GridReading
 from slurm_power.ports.telemetry_rules import storable
 from slurm_power.ports.telemetry_store import Point
 from slurm_power.testing.fake_gpu import FakeGpu
+from tests.job_wrappers.step_records import step_record
+from training.run.listener import RunEvent
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "telemetry.md").read_text()
@@ -73,7 +77,10 @@ class ListeningAgent:
         return ("GPU-a",)
 
     def send_points(self, job_id: int, points: Sequence[Mapping[str, object]]) -> None:
-        self.sent += [RawPoint("job_run", 1.0, dict(point["fields"]), {}) for point in points]  # type: ignore[call-overload]
+        lines = json.dumps({"op": "points", "job_id": job_id, "points": list(points)}).encode()
+        request = parse_request(lines)
+        assert isinstance(request, Points)
+        self.sent += request.points
 
 
 @pytest.fixture
@@ -115,12 +122,27 @@ def test_the_run_wrappers_points_are_as_documented(job_run_points: list[Point]) 
     assert_as_documented(end)
 
 
+def test_a_trainings_points_are_as_documented() -> None:
+    agent = ListeningAgent()
+    joules = iter((0.0, 50.0))
+    listener = TelemetryListener(agent, 7, used_joules=lambda: next(joules))  # type: ignore[arg-type]
+    for step in (1, 2):
+        listener.on_step(step_record(step=step, ended_at_unix_s=WALL_S + step))
+    listener.on_event(RunEvent(kind="resumed", text="from step 1", step=1, at_unix_s=WALL_S))
+    listener.close()
+    points = [job_point(raw, job_id=7, uid=1000, node_name="n1") for raw in agent.sent]
+    assert [point.measurement for point in points] == [*["training_step", "training_stage"] * 2, "training_event"]
+    for point in points[2:]:  # of the first step's energy nothing is known yet
+        assert_as_documented(point)
+
+
 def test_every_documented_measurement_is_checked_here() -> None:
-    assert list(sections()) == ["site", "plan", "decision", "gpu", "node", "gpu_allocation", "job_run"]
+    ours = ["site", "plan", "decision", "gpu", "node", "gpu_allocation", "job_run"]
+    assert list(sections()) == [*ours, "training_step", "training_stage", "training_event"]
 
 
 def test_no_measurement_is_written_that_the_page_does_not_name() -> None:
-    files = [*ROOT.glob("slurm_power/daemons/*.py"), *ROOT.glob("job_wrappers/*.py")]
+    files = [*ROOT.glob("slurm_power/daemons/*.py"), *ROOT.glob("job_wrappers/**/*.py")]
     named = {name for file in files for name in re.findall(r'Point\(\s*"(\w+)"', file.read_text())}
     named |= {name for file in files for name in re.findall(r'"measurement": "(\w+)"', file.read_text())}
     assert "decision" in named

@@ -60,6 +60,10 @@ def test_the_plugin_is_optional_and_knows_each_nodes_socket() -> None:
     assert line.startswith("optional /p/slurm_power.so agent_socket=/d/nodes/%n/agent.sock min_cap=200 max_cap=700")
 
 
+def test_a_job_that_asks_for_it_by_its_exit_code_is_requeued() -> None:
+    assert "RequeueExit=75" in conf(ClusterSettings())
+
+
 def test_submissions_are_left_alone_without_the_script() -> None:
     assert "JobSubmitPlugins=lua" in conf(ClusterSettings())
     assert "JobSubmitPlugins=lua" not in conf(ClusterSettings(), lua=False)

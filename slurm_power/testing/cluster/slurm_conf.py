@@ -17,6 +17,9 @@ from slurm_power.testing.cluster.settings import (
 
 PARTITION = "main"
 
+REQUEUE_EXIT_CODE = 75
+"""sysexits.h, EX_TEMPFAIL: what a job says that has saved its work and wants to be started again."""
+
 _CREDENTIAL_LIFE_S = 10
 
 # Short timeouts: a requeue or a dead slurmd must show within half a minute, not after five.
@@ -67,6 +70,7 @@ def slurm_conf(inputs: ConfInputs) -> str:
         "MpiDefault=none",
         "MailProg=/bin/true",
         "JobRequeue=1",
+        f"RequeueExit={REQUEUE_EXIT_CODE}",
         "KillWait=5",
         "MinJobAge=600",
         "SlurmctldTimeout=15",

@@ -1,0 +1,91 @@
+"""Lets a training on a CPU draw power on emulated GPUs, and be slowed by their caps and clocks, as a GPU would be.
+
+The model, all choices of ours: a forward or backward pass of n sequences takes as long as n + OVERHEAD sequences would
+at full use, so its GPU is used at `FULL * n / (n + OVERHEAD)` and small batches leave it half empty; between passes it
+idles; the optimiser counts as full use. The board's own physics (nvml_emulator/emulator.h) turn use into watts, and
+caps or clock locks into a lower speed. So a pass lasts the CPU's time * (n + OVERHEAD) / n / speed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+from slurm_power.testing.nvml_emulator.emulator import EmulatedNode
+
+VARIABLE = "SLURM_POWER_EMULATED_LOAD"
+FULL, OVERHEAD = 0.95, 1.0
+MIN_SPEED = 0.05
+
+
+def utilisation_fraction(micro_sequences: float) -> float:
+    return FULL * micro_sequences / (micro_sequences + OVERHEAD)
+
+
+class EmulatedTrainingLoad:
+    """A StepListener that only hears instructions. `sequences_per_step`: of this rank's data share; the micro-batch
+    follows from how many forward passes they took. `chunks`: model parts per rank (2 under DualPipeV)."""
+
+    def __init__(
+        self,
+        node: EmulatedNode,
+        uuid: str,
+        *,
+        sequences_per_step: float,
+        micro_sequences: float,
+        chunks: int = 1,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._node, self._uuid, self._sleep = node, uuid, sleep
+        self._sequences_per_step, self._micro_sequences, self._chunks = sequences_per_step, micro_sequences, chunks
+        self._forwards = 0
+        self._began_s: float | None = None
+        self._use, self._stretch = 0.0, 1.0
+        self.slowed_s = 0.0
+        """Waited in all, because the emulated board takes longer than the CPU did."""
+
+    def on_run_begin(self, facts: object) -> None:
+        return None
+
+    def on_step(self, record: object) -> None:
+        return None
+
+    def on_event(self, event: object) -> None:
+        return None
+
+    def on_run_end(self, result: object) -> None:
+        self.close()
+
+    def on_instruction(self, name: str, phase: str) -> None:
+        if phase == "begin":
+            self._begin(name)
+        else:
+            self._end()
+
+    def close(self) -> None:
+        self._node.close_load(self._uuid, pid=os.getpid())
+
+    def _begin(self, name: str) -> None:
+        self._forwards += name == "forward"
+        if name == "optimizer" and self._forwards:
+            self._micro_sequences = self._sequences_per_step * self._chunks / self._forwards
+            self._forwards = 0
+        self._use = FULL if name == "optimizer" else utilisation_fraction(self._micro_sequences)
+        self._stretch = FULL / self._use
+        self._node.open_load(self._uuid, pid=os.getpid(), utilisation_fraction=self._use)
+        self._began_s = time.monotonic()
+
+    def _end(self) -> None:
+        if self._began_s is None:
+            return
+        elapsed_s = time.monotonic() - self._began_s
+        try:
+            done_s = self._node.work_done(self._uuid, pid=os.getpid()) / self._use
+            speed = min(1.0, max(MIN_SPEED, done_s / elapsed_s)) if elapsed_s else 1.0
+            held_s = elapsed_s * (self._stretch / speed - 1.0)
+            self._sleep(held_s)
+            self.slowed_s += held_s
+        finally:
+            self._node.close_load(self._uuid, pid=os.getpid())
+            self._began_s = None
