@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from training.model.config import ModelConfig
-from training.precision import FP8, PrecisionPolicy
+
+HEAD = "head"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ class Core:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedLayer:
     name: str
+    hidden: int
     gemms: tuple[Gemm, ...] = ()
     core: Core | None = None
     streams: int = 1
@@ -73,6 +75,12 @@ class PlannedLayer:
     routed: int = 0
     """Experts that each token passes through; 0: no router."""
 
+    summed_forward: int = 0
+    """Values a token has summed over the tensor axis going forward (Megatron's g)."""
+
+    summed_backward: int = 0
+    """Gradients a token has summed over the tensor axis coming back (Megatron's f)."""
+
     is_embedding: bool = False
 
 
@@ -83,16 +91,20 @@ def model_layers(config: ModelConfig) -> tuple[PlannedLayer, ...]:
 
 def _layers(config: ModelConfig) -> Iterator[PlannedLayer]:
     hidden, vocabulary = config.hidden_size, config.vocab_size
-    yield PlannedLayer(name="embedding", looked_up=vocabulary * hidden, is_embedding=True)
+    yield PlannedLayer(name="embedding", hidden=hidden, looked_up=vocabulary * hidden, is_embedding=True)
     for number in range(config.num_hidden_layers):
         yield _block(config, number, name=f"layer.{number}")
-    yield PlannedLayer(name="final_norm", vectors=hidden, norms=1)
+    yield PlannedLayer(name="final_norm", hidden=hidden, vectors=hidden, norms=1)
     for depth in range(1, config.num_nextn_predict_layers + 1):
-        yield PlannedLayer(name=f"mtp.{depth}.embedding", streams=1 + depth, is_embedding=True)
+        yield PlannedLayer(name=f"mtp.{depth}.embedding", hidden=hidden, streams=1 + depth, is_embedding=True)
         yield _block(config, config.num_hidden_layers + depth - 1, name=f"mtp.{depth}", depth=depth)
     streams = 1 + config.num_nextn_predict_layers
     yield PlannedLayer(
-        name="head", gemms=(Gemm(op="head", inner=hidden, outer=vocabulary, rows_per_token=streams),), streams=streams
+        name=HEAD,
+        hidden=hidden,
+        gemms=(Gemm(op="head", inner=hidden, outer=vocabulary, rows_per_token=streams),),
+        streams=streams,
+        summed_backward=streams * hidden,
     )
 
 
@@ -104,6 +116,7 @@ def _block(config: ModelConfig, number: int, *, name: str, depth: int = 0) -> Pl
     is_moe = config.is_moe_layer(number)
     return PlannedLayer(
         name=name,
+        hidden=hidden,
         gemms=(*ahead, *_attention(config), *(_experts(config) if is_moe else _dense(config))),
         core=Core(
             op="attention.core" if config.family == "llama" else "mla.core",
@@ -118,7 +131,16 @@ def _block(config: ModelConfig, number: int, *, name: str, depth: int = 0) -> Pl
         if is_moe
         else config.intermediate_size,
         routed=config.num_experts_per_tok if is_moe else 0,
+        summed_forward=2 * hidden,
+        summed_backward=_into_attention(config) + hidden + (config.num_experts_per_tok if is_moe else 0),
     )
+
+
+def _into_attention(config: ModelConfig) -> int:
+    """Width of what the heads are made of: the hidden state, or latent attention's three short ones."""
+    if config.family == "llama":
+        return config.hidden_size
+    return (config.q_lora_rank or config.hidden_size) + config.kv_lora_rank + config.qk_rope_head_dim
 
 
 def _attention(config: ModelConfig) -> Iterator[Gemm]:
@@ -159,15 +181,6 @@ def flops_per_token(config: ModelConfig, sequence_length: int) -> float:
     return sum(3.0 * _forward_flops(layer, sequence_length) for layer in model_layers(config))
 
 
-def layer_costs(
-    config: ModelConfig, *, sequence_length: int = 4096, policy: PrecisionPolicy | None = None
-) -> list[float]:
-    """Forward and backward FLOPs per token of each pipeline layer, to cut stages by; with `policy`, an operation that
-    multiplies in FP8 counts half, since tensor cores do it twice as fast."""
-    return [3.0 * _forward_flops(layer, sequence_length, policy) for layer in model_layers(config)]
-
-
-def _forward_flops(layer: PlannedLayer, sequence_length: int, policy: PrecisionPolicy | None = None) -> float:
+def _forward_flops(layer: PlannedLayer, sequence_length: int) -> float:
     core = 0.0 if layer.core is None else layer.core.flops_per_token(sequence_length)
-    halved = {gemm.op for gemm in layer.gemms if policy is not None and policy.op(gemm.op).compute is FP8}
-    return core + sum(gemm.flops_per_token() * (0.5 if gemm.op in halved else 1.0) for gemm in layer.gemms)
+    return core + sum(gemm.flops_per_token() for gemm in layer.gemms)
