@@ -27,6 +27,12 @@ class Gemm:
     cut: bool = True
     """Over the tensor axis; else every tensor rank computes all of it."""
 
+    reads_share: bool = False
+    """Cut by row: a tensor rank multiplies its share of `inner`; else, where cut, it makes its share of `outer`."""
+
+    same_input: bool = False
+    """Reads what an earlier GEMM of the layer reads."""
+
     experts: int = 0
     """Weights of this shape, dealt out over the expert axis; 0: one, and not an expert's."""
 
@@ -148,21 +154,21 @@ def _attention(config: ModelConfig) -> Iterator[Gemm]:
     if config.family == "llama":
         rows = (heads + 2 * config.num_key_value_heads) * config.head_dim
         yield Gemm(op="attention.qkv_proj", inner=hidden, outer=rows)
-        yield Gemm(op="attention.o_proj", inner=heads * config.head_dim, outer=hidden)
+        yield Gemm(op="attention.o_proj", inner=heads * config.head_dim, outer=hidden, reads_share=True)
         return
     if config.q_lora_rank is not None:
         yield Gemm(op="mla.q_proj", inner=hidden, outer=config.q_lora_rank, cut=False)
     yield Gemm(op="mla.q_proj", inner=config.q_lora_rank or hidden, outer=heads * config.qk_head_dim)
     compressed = config.kv_lora_rank + config.qk_rope_head_dim
-    yield Gemm(op="mla.kv_compress", inner=hidden, outer=compressed, cut=False)
+    yield Gemm(op="mla.kv_compress", inner=hidden, outer=compressed, cut=False, same_input=True)
     expanded = heads * (config.qk_nope_head_dim + config.v_head_dim)
     yield Gemm(op="mla.kv_proj", inner=config.kv_lora_rank, outer=expanded)
-    yield Gemm(op="mla.o_proj", inner=heads * config.v_head_dim, outer=hidden)
+    yield Gemm(op="mla.o_proj", inner=heads * config.v_head_dim, outer=hidden, reads_share=True)
 
 
 def _dense(config: ModelConfig) -> Iterator[Gemm]:
     yield Gemm(op="ffn.linear", inner=config.hidden_size, outer=2 * config.intermediate_size)
-    yield Gemm(op="ffn.linear", inner=config.intermediate_size, outer=config.hidden_size)
+    yield Gemm(op="ffn.linear", inner=config.intermediate_size, outer=config.hidden_size, reads_share=True)
 
 
 def _experts(config: ModelConfig) -> Iterator[Gemm]:
@@ -170,10 +176,10 @@ def _experts(config: ModelConfig) -> Iterator[Gemm]:
     copies, experts = config.num_experts_per_tok, config.n_routed_experts
     yield Gemm(op="moe.router", inner=hidden, outer=experts, cut=False)
     yield Gemm(op="moe.expert", inner=hidden, outer=2 * width, rows_per_token=copies, experts=experts)
-    yield Gemm(op="moe.expert", inner=width, outer=hidden, rows_per_token=copies, experts=experts)
+    yield Gemm(op="moe.expert", inner=width, outer=hidden, rows_per_token=copies, reads_share=True, experts=experts)
     if config.n_shared_experts:
-        yield Gemm(op="moe.expert", inner=hidden, outer=2 * width * config.n_shared_experts)
-        yield Gemm(op="moe.expert", inner=width * config.n_shared_experts, outer=hidden)
+        yield Gemm(op="moe.expert", inner=hidden, outer=2 * width * config.n_shared_experts, same_input=True)
+        yield Gemm(op="moe.expert", inner=width * config.n_shared_experts, outer=hidden, reads_share=True)
 
 
 def flops_per_token(config: ModelConfig, sequence_length: int) -> float:
