@@ -129,7 +129,7 @@ def _dealt_out(held: HeldParameters, plan: ParallelPlan) -> float:
 
 
 def activation_bytes(layer: PlannedLayer, plan: ParallelPlan, tokens: int, policy: PrecisionPolicy) -> float:
-    """What a layer keeps of one micro-batch: every GEMM's input (for its transpose is quantised anew from the original),
+    """What a layer keeps of one micro-batch: every GEMM's input (its transpose is quantised anew from the original),
     what norms and SwiGLU read, and queries, keys and values as the table stores them."""
     value_bytes = BYTES[policy.op("embedding").output]
     kept: float = layer.norms * layer.hidden * value_bytes + FP32_BYTES * layer.norms
