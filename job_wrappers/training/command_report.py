@@ -1,0 +1,54 @@
+"""slurm-power-train report: a run as a table, as JSON, as a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from job_wrappers.training.attempts import find_run_folder
+from job_wrappers.training.report import (
+    ATTEMPT_HEADINGS,
+    BYTES_HEADINGS,
+    Row,
+    as_json,
+    attempt_rows,
+    bytes_rows,
+    read_report,
+    run_rows,
+)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--html", "page", type=click.Path(dir_okay=False, path_type=Path), help="Also write the page here.")
+@click.option("--json", "json_asked", is_flag=True, help="The same figures as one JSON object.")
+def report(run: str, page: Path | None, json_asked: bool) -> None:
+    """Show what RUN did: a run folder, or a Slurm job id.
+
+    A job id is looked up as a file `job-<id>` here or one folder below; the run writes it beside its run folder.
+    """
+    found = read_report(find_run_folder(run, Path.cwd()))
+    if page is not None:
+        from job_wrappers.training.report_html import write_html
+
+        write_html(found, page)
+    if json_asked:
+        click.echo(json.dumps(as_json(found), indent=2))
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(_table((found.folder.name, ""), run_rows(found)))
+    for number, row in enumerate(attempt_rows(found), start=1):
+        console.print(_table((f"attempt {number}", ""), zip(ATTEMPT_HEADINGS[1:], row[1:], strict=True)))
+    console.print(_table(BYTES_HEADINGS, bytes_rows(found)))
+
+
+def _table(headings: Row, rows: Iterable[Row]) -> Table:
+    table = Table(*headings, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    return table
