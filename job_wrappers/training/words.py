@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 UNKNOWN = "-"
-_PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def scaled(value: float | None, unit: str) -> str:
