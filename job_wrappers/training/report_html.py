@@ -32,7 +32,7 @@ def write_html(report: Report, path: Path) -> None:
 
 def page(report: Report) -> str:
     steps, events = report.steps, report.events
-    power = power_plot(report.attempts, events)
+    power = power_plot(report.attempts, steps, events)
     return _PAGE.format(
         title=html.escape(report.folder.name),
         legend=", ".join(

@@ -13,8 +13,10 @@ matplotlib.use("Agg")
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from job_wrappers.training.attempts import Attempt, Trace
+from job_wrappers.training.summary import joules_per_token_curve, steps_by_attempt
 from training.run.listener import RunEvent, StepRecord
 
 MAX_POINTS = 1500
@@ -28,23 +30,24 @@ MARKED = {
     "checkpoint_saved": "#aab7b8",
 }
 CURVE, SECOND = "#2471a3", "#d68910"
+STEP = "step"
 
 Value = Callable[[StepRecord], float | None]
 
 
 def loss_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
-    figure, axes = _axes("Loss", "nats per token", "step")
+    figure, axes = _axes("Loss", "nats per token", STEP)
     _curve(axes, steps, lambda step: step.loss, CURVE, "training")
-    held_out = [(step.step, step.held_out_loss) for step in steps if step.held_out_loss is not None]
+    held_out = [(float(step.step), step.held_out_loss) for step in steps if step.held_out_loss is not None]
     if held_out:
-        axes.plot(*zip(*held_out, strict=True), marker="o", markersize=3, color=SECOND, label="held-out text")
+        axes.plot(*_columns(held_out), marker="o", markersize=3, color=SECOND, label="held-out text")
     _mark(axes, events)
     axes.legend(loc="upper right")
     return _svg(figure)
 
 
 def speed_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
-    figure, axes = _axes("Speed", "tokens/s", "step")
+    figure, axes = _axes("Speed", "tokens/s", STEP, CURVE)
     _curve(axes, steps, lambda step: step.tokens_per_s, CURVE, "tokens/s")
     axes.set_ylim(bottom=0)
     durations = axes.twinx()
@@ -56,7 +59,7 @@ def speed_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
 
 
 def busy_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
-    figure, axes = _axes("Busy share of each pipeline stage, and the micro-batch", "share of the step", "step")
+    figure, axes = _axes("Busy share of each pipeline stage, and the micro-batch", "share of the step", STEP)
     for stage in range(max((len(step.busy_fraction_by_stage) for step in steps), default=0)):
         _curve(axes, steps, _busy_of(stage), None, f"stage {stage}")
     axes.set_ylim(0, 1.05)
@@ -71,18 +74,25 @@ def busy_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
     return _svg(figure)
 
 
-def power_plot(attempts: Sequence[Attempt], events: Sequence[RunEvent]) -> str | None:
+def power_plot(attempts: Sequence[Attempt], steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str | None:
     """None when no attempt's energy is known."""
     traces = [attempt.trace for attempt in attempts if len(attempt.trace) > 1]
     if not traces:
         return None
     start_s = attempts[0].begin.began_at_unix_s
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(start_s))
-    figure, axes = _axes("Power of all GPUs of the job", "W", f"minutes since {since}")
+    figure, axes = _axes("Power of all GPUs of the job, and energy of a token", "W", f"minutes since {since}")
     for trace in traces:
         at_s, watts = watts_of(trace)
         axes.step([(at - start_s) / 60.0 for at in at_s], watts, where="pre", color=CURVE)
     axes.set_ylim(bottom=0)
+    per_token = axes.twinx()
+    for attempt, own in zip(attempts, steps_by_attempt(attempts, steps), strict=True):
+        points = joules_per_token_curve(attempt.trace, own, window_s=2.0)
+        if points:
+            per_token.plot(*_columns([((at - start_s) / 60.0, joules) for at, joules in points]), color=SECOND)
+    per_token.set_ylabel("J/token", color=SECOND)
+    per_token.set_ylim(bottom=0)
     for event in events:
         if event.kind in MARKED:
             axes.axvline((event.at_unix_s - start_s) / 60.0, color=MARKED[event.kind], linewidth=0.8, linestyle=":")
@@ -110,6 +120,10 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
+
+
 def _busy_of(stage: int) -> Value:
     return lambda step: step.busy_fraction_by_stage[stage] if stage < len(step.busy_fraction_by_stage) else None
 
@@ -117,7 +131,7 @@ def _busy_of(stage: int) -> Value:
 def _curve(axes: Axes, steps: Sequence[StepRecord], value: Value, colour: str | None, label: str) -> None:
     points = [(float(step.step), found) for step in steps if (found := value(step)) is not None]
     if points:
-        axes.plot(*zip(*thinned(points), strict=True), color=colour, label=label, linewidth=1.2)
+        axes.plot(*_columns(thinned(points)), color=colour, label=label, linewidth=1.2)
 
 
 def _mark(axes: Axes, events: Sequence[RunEvent]) -> None:
@@ -126,12 +140,14 @@ def _mark(axes: Axes, events: Sequence[RunEvent]) -> None:
             axes.axvline(event.step, color=MARKED[event.kind], linewidth=0.8, linestyle=":")
 
 
-def _axes(title: str, unit: str, below: str) -> tuple[Figure, Any]:
+def _axes(title: str, unit: str, below: str, colour: str = "black") -> tuple[Figure, Any]:
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title)
-    axes.set_ylabel(unit)
+    axes.set_ylabel(unit, color=colour)
     axes.set_xlabel(below)
+    if below == STEP:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=True, alpha=0.3)
     return figure, axes
 

@@ -162,6 +162,23 @@ def joules_at(trace: Trace, at_unix_s: float) -> float | None:
     return from_joules + share * (to_joules - from_joules)
 
 
+def joules_per_token_curve(trace: Trace, steps: Sequence[StepRecord], *, window_s: float) -> list[tuple[float, float]]:
+    """(Unix time, J/token) over groups of steps that last at least `window_s`: counters are read once a second."""
+    curve: list[tuple[float, float]] = []
+    begin: tuple[float, float] | None = None
+    tokens = 0
+    for step in steps:
+        joules = joules_at(trace, step.ended_at_unix_s)
+        if joules is None or begin is None:
+            begin, tokens = (None if joules is None else (step.ended_at_unix_s, joules)), 0
+            continue
+        tokens += step.tokens
+        if step.ended_at_unix_s - begin[0] >= window_s:
+            curve.append((step.ended_at_unix_s, (joules - begin[1]) / tokens))
+            begin, tokens = (step.ended_at_unix_s, joules), 0
+    return curve
+
+
 def _joules_of_steps(trace: Trace, steps: Sequence[StepRecord]) -> tuple[float | None, float]:
     if not steps:
         return None, 0.0

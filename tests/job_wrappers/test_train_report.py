@@ -18,7 +18,7 @@ from job_wrappers.training.attempts import AttemptBegin, AttemptEnd, AttemptFile
 from job_wrappers.training.report import read_report
 from job_wrappers.training.report_html import page
 from job_wrappers.training.report_plots import MAX_POINTS, thinned, watts_of
-from job_wrappers.training.summary import joules_at, replayed_bubble
+from job_wrappers.training.summary import joules_at, joules_per_token_curve, replayed_bubble
 from tests.job_wrappers.step_records import step_record
 from training.errors import ConfigError
 from training.parallel.plan import ParallelPlan
@@ -203,6 +203,14 @@ def test_energy_between_two_readings_lies_on_the_line() -> None:
     trace = [(10.0, 0.0), (20.0, 100.0)]
     assert [joules_at(trace, at) for at in (9.0, 10.0, 15.0, 20.0, 21.0)] == [None, 0.0, 50.0, 100.0, None]
     assert joules_at([], 1.0) is None
+
+
+def test_energy_of_a_token_is_told_over_groups_of_steps() -> None:
+    trace = [(0.0, 0.0), (100.0, 1000.0)]  # 10 W
+    steps = [step_record(tokens=100, ended_at_unix_s=float(at)) for at in range(95, 105)]
+    curve = joules_per_token_curve(trace, steps, window_s=2.0)
+    assert [at for at, _ in curve] == [97.0, 99.0], "beyond the last reading nothing is known"
+    assert [joules for _, joules in curve] == pytest.approx([0.1, 0.1])
 
 
 def test_a_long_curve_is_thinned() -> None:
