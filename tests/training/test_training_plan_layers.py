@@ -8,7 +8,7 @@ from training.model.presets import PRESETS, preset
 from training.parallel.partition import layer_costs
 from training.parallel.plan import ParallelPlan
 from training.planning.model_layers import flops_per_token, model_layers
-from training.planning.stages import held_parameters, plan_boundaries, stages, stages_of_rank
+from training.planning.stages import held_parameters, layers_of_rank, plan_boundaries, stages
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -43,15 +43,10 @@ def test_all_ranks_together_hold_the_model_once_and_the_embedding_once_a_user(sc
     config = preset("tiny-v3")
     plan = ParallelPlan(pipeline=2, tensor=2, data=2, expert=2, micro_batches=4, schedule=schedule)
     cut = stages(config, plan_boundaries(config, plan, 128))
-    held = [
-        held_parameters([layer for s in stages_of_rank(rank, plan) for layer in cut[s]], config, plan)
-        for rank in range(2)
-    ]
+    held = [held_parameters(layers_of_rank(rank, cut, plan), config, plan) for rank in range(2)]
     whole = held_parameters(model_layers(config), config, ParallelPlan())
     assert sum(rank.expert for rank in held) * plan.tensor * plan.expert == whole.expert
-    users = sum(
-        1 for rank in range(2) if any(layer.is_embedding for s in stages_of_rank(rank, plan) for layer in cut[s])
-    )
+    users = sum(1 for rank in range(2) if any(layer.is_embedding for layer in layers_of_rank(rank, cut, plan)))
     replicated = sum(layer.vectors + sum(g.weights for g in layer.gemms if not g.cut) for layer in model_layers(config))
     cut_once = whole.shared - replicated + (users - 1) * config.embedding_parameters
     assert sum(rank.shared for rank in held) == replicated + cut_once // plan.tensor

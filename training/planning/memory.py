@@ -17,9 +17,9 @@ from training.planning.stages import (
     BYTES,
     HeldParameters,
     held_parameters,
+    layers_of_rank,
     plan_boundaries,
     stages,
-    stages_of_rank,
 )
 from training.precision import FP8, PrecisionPolicy
 
@@ -79,7 +79,7 @@ def memory_by_rank(
     orders = streams(plan.schedule, plan.pipeline, few)
     return tuple(
         _rank(
-            [layer for number in stages_of_rank(rank, plan) for layer in cut[number]],
+            layers_of_rank(rank, cut, plan),
             plan,
             model,
             policy,
@@ -108,18 +108,22 @@ def _rank(
 ) -> MemoryEstimate:
     held = held_parameters(layers, model, plan)
     moments = 2 * BYTES[policy.op("optimizer.moments").output]
-    quantised = sum(
+    return MemoryEstimate(
+        parameters_bytes=BYTES[policy.parameter] * (_dealt_out(held, plan) if plan.zero_stage >= 3 else held.total),
+        quantised_bytes=quantised_weights(layers, plan, policy) * BYTES[FP8],
+        gradients_bytes=FP32_BYTES * (_dealt_out(held, plan) if plan.zero_stage >= 2 else held.total),
+        optimizer_bytes=(FP32_BYTES + moments) * _dealt_out(held, plan),
+        activations_bytes=peak_bytes,
+    )
+
+
+def quantised_weights(layers: Sequence[PlannedLayer], plan: ParallelPlan, policy: PrecisionPolicy) -> float:
+    """Weights of a rank that are multiplied in FP8."""
+    return sum(
         gemm.weights / (plan.tensor if gemm.cut else 1) / (plan.expert if gemm.experts else 1)
         for layer in layers
         for gemm in layer.gemms
         if policy.op(gemm.op).compute is FP8
-    )
-    return MemoryEstimate(
-        parameters_bytes=BYTES[policy.parameter] * (_dealt_out(held, plan) if plan.zero_stage >= 3 else held.total),
-        quantised_bytes=quantised * BYTES[FP8],
-        gradients_bytes=FP32_BYTES * (_dealt_out(held, plan) if plan.zero_stage >= 2 else held.total),
-        optimizer_bytes=(FP32_BYTES + moments) * _dealt_out(held, plan),
-        activations_bytes=peak_bytes,
     )
 
 

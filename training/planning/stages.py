@@ -40,6 +40,10 @@ def stages_of_rank(rank: int, plan: ParallelPlan) -> tuple[int, ...]:
     return (rank,) if plan.chunks == 1 else (rank, 2 * plan.pipeline - 1 - rank)
 
 
+def layers_of_rank(rank: int, cut: Sequence[Stage], plan: ParallelPlan) -> Stage:
+    return tuple(layer for number in stages_of_rank(rank, plan) for layer in cut[number])
+
+
 @dataclass(frozen=True, slots=True)
 class HeldParameters:
     """Of one rank."""

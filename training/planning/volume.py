@@ -17,6 +17,7 @@ from training.planning.stages import (
     BYTES,
     Stage,
     held_parameters,
+    layers_of_rank,
     plan_boundaries,
     stages,
     stages_of_rank,
@@ -135,7 +136,7 @@ def _pipe(number: int, cut: Sequence[Stage], tokens: int, policy: PrecisionPolic
 def _step(
     rank: int, cut: Sequence[Stage], plan: ParallelPlan, model: ModelConfig, policy: PrecisionPolicy
 ) -> Iterator[Item]:
-    layers = [layer for number in stages_of_rank(rank, plan) for layer in cut[number]]
+    layers = layers_of_rank(rank, cut, plan)
     held = held_parameters(layers, model, plan)
     yield from _data("data", held.shared + (held.expert if plan.expert == 1 else 0), plan.data, plan, policy)
     if plan.expert > 1:
