@@ -36,11 +36,10 @@ class GroupedQueryAttention(nn.Module):
         projected = self.qkv(copy_to_tensor_axis(x, self.context)).split(self.qkv.rows, dim=-1)
         query, key, value = (part.unflatten(-1, (-1, self.config.head_dim)) for part in projected)
         query, key = rotate(query, rope, interleave=False), rotate(key, rope, interleave=False)
-        group = query.shape[2] // key.shape[2]
         mixed = attention_core(
             query.transpose(1, 2),
-            key.transpose(1, 2).repeat_interleave(group, dim=1),
-            value.transpose(1, 2).repeat_interleave(group, dim=1),
+            key.transpose(1, 2),
+            value.transpose(1, 2),
             op="attention.core",
             stored_ops=STORED,
             policy=self.policy,

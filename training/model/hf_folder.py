@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from training.errors import ConfigError, StorageError
-from training.fp8.quantise import block_codes
+from training.fp8.quantise import QTensor, dequantise, quantise_blocks
 from training.matmul import torch_dtype
 from training.model.config import BLOCK, ModelConfig
 from training.model.hf_names import expected_shapes
@@ -47,12 +47,15 @@ class HfTensors(Mapping[str, Tensor]):
         self._opened: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._files or name.endswith(SCALE):
+        if name not in self:
             raise KeyError(name)
         tensor = self._read(name)
         if tensor.dtype == torch.float8_e4m3fn:
-            return _dequantised(tensor, self._read(name + SCALE))
+            return dequantise(QTensor(tensor, self._read(name + SCALE).float()))
         return tensor
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name in self._files and not name.endswith(SCALE)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._files if not name.endswith(SCALE))
@@ -102,17 +105,21 @@ def save_hf(
     *,
     max_file_bytes: int = 5 * 10**9,
 ) -> None:
-    """Write whole `tensors` (every name of `expected_shapes`) as FP32, BF16 or FP8; config.json comes last.
+    """Write whole `tensors` (every name of `expected_shapes`) as FP32, BF16 or FP8, in place of a model already there.
 
-    Raise ConfigError where a tensor is missing, StorageError where the disk refuses.
+    Until all is written there is no config.json, so nobody reads half a model. Raise ConfigError where a tensor is
+    missing, StorageError where the disk refuses.
     """
     missing = [name for name in expected_shapes(config) if name not in tensors]
     if missing:
         raise ConfigError(f"{len(missing)} tensors are missing, the first is {missing[0]}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG).unlink(missing_ok=True)
         index = _write_files(folder, config, tensors, dtype, max_file_bytes)
         _write_json(folder / INDEX, index)
+        for stale in set(folder.glob("model*.safetensors")) - {folder / name for name in index["weight_map"].values()}:
+            stale.unlink()
         values = config.to_hf() | {"torch_dtype": "float32" if dtype is FP32 else "bfloat16"}
         _write_json(folder / CONFIG, values | ({"quantization_config": QUANTISATION} if dtype is FP8 else {}))
     except (OSError, SafetensorError) as cause:
@@ -155,7 +162,7 @@ def _stored(config: ModelConfig, tensors: Mapping[str, Tensor], dtype: Precision
         if name.endswith("e_score_correction_bias"):
             yield name, tensor.float().clone()
         elif dtype is FP8 and _QUANTISED.search(name):
-            codes, scales = block_codes(tensor.float())
+            codes, scales = quantise_blocks(tensor, name)
             yield name, codes.contiguous()
             yield name + SCALE, scales.contiguous()
         else:
@@ -166,13 +173,6 @@ def _stored(config: ModelConfig, tensors: Mapping[str, Tensor], dtype: Precision
         for copy, source in (("embed_tokens", "model.embed_tokens"), ("shared_head.head", head)):
             stored = tensors[f"{source}.weight"].detach().cpu().to(torch_dtype(FP32 if dtype is FP32 else BF16))
             yield f"model.layers.{layer}.{copy}.weight", stored.clone().contiguous()
-
-
-def _dequantised(codes: Tensor, scales: Tensor) -> Tensor:
-    """codes [rows, columns], scales [rows / 128, columns / 128], both rounded up -> FP32 [rows, columns]"""
-    rows, columns = codes.shape
-    factors = scales.float().repeat_interleave(BLOCK, 0)[:rows].repeat_interleave(BLOCK, 1)[:, :columns]
-    return codes.float() * factors
 
 
 def _check(folder: Path, config: ModelConfig, tensors: HfTensors) -> None:

@@ -7,21 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.matmul import torch_dtype
+from training.matmul import deposit_gradient, torch_dtype
 from training.parallel.shards import Part, mark
 from training.precision import PrecisionPolicy
-
-
-def deposit_gradient(weight: Tensor, gradient: Tensor) -> Tensor | None:
-    """Add an FP32 gradient to `weight.fp32_gradient` where there is one; otherwise return it in the weight's dtype.
-
-    That is how FP32 gradients survive BF16 parameters, over micro-batches and over several uses of one weight.
-    """
-    total = getattr(weight, "fp32_gradient", None)
-    if total is None:
-        return gradient.to(weight.dtype)
-    total.add_(gradient)
-    return None
 
 
 class _RmsNorm(torch.autograd.Function):
@@ -32,7 +20,7 @@ class _RmsNorm(torch.autograd.Function):
         result = (wide * scale).mul_(weight.float())
         policy.observer(op, "compute", result)
         ctx.save_for_backward(x, scale)
-        ctx.weight, ctx.op, ctx.policy = weight, op, policy
+        ctx.weight, ctx.total, ctx.op, ctx.policy = weight, getattr(weight, "fp32_gradient", None), op, policy
         return result.to(torch_dtype(policy.op(op).output))
 
     @staticmethod
@@ -46,7 +34,7 @@ class _RmsNorm(torch.autograd.Function):
         x_gradient = (scaled - normed * inner).mul_(scale).to(x.dtype)
         ctx.policy.observer(ctx.op, "weight_gradient", weight_gradient)
         ctx.policy.observer(ctx.op, "input_gradient", x_gradient)
-        return x_gradient, deposit_gradient(ctx.weight, weight_gradient), None, None, None
+        return x_gradient, deposit_gradient(ctx.weight, weight_gradient, ctx.total), None, None, None
 
 
 class RmsNorm(nn.Module):
