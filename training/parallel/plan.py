@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import ConfigError
 from training.parallel.plan_rules import Problem, model_problems, own_problems
-from training.planning.bubble_formula import dualpipev_fraction, one_f_one_b_fraction
+from training.planning.bubble_formula import formula_fraction
 
 if TYPE_CHECKING:
     from training.model.config import ModelConfig
@@ -73,6 +73,6 @@ class ParallelPlan:
 
     def bubble_fraction(self, *, backward_per_forward: float = 2.0) -> float:
         """Idle share of a step by formula (training.planning.bubble_formula): equal stages, free communication."""
-        if self.schedule == DUALPIPEV:
-            return dualpipev_fraction(self.pipeline, self.micro_batches, backward_per_forward=backward_per_forward)
-        return one_f_one_b_fraction(self.pipeline, self.micro_batches)
+        return formula_fraction(
+            self.schedule, self.pipeline, self.micro_batches, backward_per_forward=backward_per_forward
+        )

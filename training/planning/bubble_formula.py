@@ -6,6 +6,12 @@ p ranks, m micro-batches, F and B one micro-batch's forward and backward pass th
 from __future__ import annotations
 
 
+def formula_fraction(schedule: str, ranks: int, micro_batches: int, *, backward_per_forward: float = 2.0) -> float:
+    if schedule == "dualpipev":
+        return dualpipev_fraction(ranks, micro_batches, backward_per_forward=backward_per_forward)
+    return one_f_one_b_fraction(ranks, micro_batches)
+
+
 def one_f_one_b_fraction(ranks: int, micro_batches: int) -> float:
     """(p-1) / (m+p-1): every rank computes m (F + B) and waits for (p-1)(F + B)."""
     return (ranks - 1) / (micro_batches + ranks - 1)
