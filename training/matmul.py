@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from training.arithmetic import Arithmetic, Weight, forward_arithmetic, torch_dtype, weight_gradient_arithmetic
+from training.attention_core import attention_core
 from training.fp8.finite import raise_if_non_finite
 from training.fp8.groups import TokenGroups
 from training.precision import PrecisionPolicy
-from training.stored import attention_core, dequantise_from_wire, quantise_for_wire, stored
+from training.stored import dequantise_from_wire, quantise_for_wire, stored
 from training.weight_cache import prepared, weight_cache
 
 __all__ = [

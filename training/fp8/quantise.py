@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.fp8.finite import WATCH
-from training.fp8.groups import TILE, TokenGroups, padded
+from training.fp8.groups import TILE, TokenGroups
 
 E4M3 = torch.float8_e4m3fn
 E4M3_MAX = 448.0
@@ -37,9 +37,9 @@ def quantise_rows(x: Tensor, what: str, *, power_of_two: bool = False) -> QTenso
 
     Raise NumericsError naming `what` when a value is not finite; on a GPU `raise_if_non_finite` does.
     """
-    width = x.shape[-1]
-    wide = _pad(_wide(x), (0, padded(width) - width))
-    data, scale = _quantise(wide.unflatten(-1, (-1, TILE)), (-1,), what, power_of_two)
+    width, tile = x.shape[-1], _tile(x.shape[-1])
+    wide = _pad(_wide(x), (0, -width % tile))
+    data, scale = _quantise(wide.unflatten(-1, (-1, tile)), (-1,), what, power_of_two)
     return QTensor(_cut(data.flatten(-2), width), scale.squeeze(-1))
 
 
@@ -57,8 +57,8 @@ def quantise_blocks(weight: Tensor, what: str, *, power_of_two: bool = False) ->
     The transpose needs no second quantisation: a block is the same both ways.
     """
     rows, columns = weight.shape[-2:]
-    wide = _pad(_wide(weight), (0, padded(columns) - columns, 0, padded(rows) - rows))
-    blocks = wide.unflatten(-1, (-1, TILE)).unflatten(-3, (-1, TILE))
+    wide = _pad(_wide(weight), (0, -columns % _tile(columns), 0, -rows % _tile(rows)))
+    blocks = wide.unflatten(-1, (-1, _tile(columns))).unflatten(-3, (-1, _tile(rows)))
     data, scale = _quantise(blocks, (-1, -3), what, power_of_two)
     data = data.flatten(-4, -3).flatten(-2)
     return QTensor(_cut(data[..., :rows, :], columns), scale.squeeze(-1).squeeze(-2))
@@ -66,19 +66,8 @@ def quantise_blocks(weight: Tensor, what: str, *, power_of_two: bool = False) ->
 
 def dequantise(q: QTensor) -> Tensor:
     """FP32 values. A dimension of `scale` as long as that of `data` has a scale per element, any other one per 128."""
-    values, scale = _decode(q.data), q.scale
-    tiled = [dim for dim in (-1, -2)[: values.dim()] if scale.shape[dim] != values.shape[dim]]
-    if any(values.shape[dim] % TILE for dim in tiled):
-        for dim in tiled:
-            scale = scale.repeat_interleave(TILE, dim).narrow(dim, 0, values.shape[dim])
-        return values.mul_(scale)
-    tiles = values
-    if -1 in tiled:
-        tiles, scale = tiles.unflatten(-1, (-1, TILE)), scale.unsqueeze(-1)
-    if -2 in tiled:
-        dim = -3 if -1 in tiled else -2
-        tiles, scale = tiles.unflatten(dim, (-1, TILE)), scale.unsqueeze(dim)
-    tiles.mul_(scale)
+    values = _decode(q.data)
+    _multiply(values, q.scale * _FP16_BIAS)
     return values
 
 
@@ -93,6 +82,11 @@ def codes_of(raw: Tensor) -> Tensor:
 
 def _wide(x: Tensor) -> Tensor:
     return x.detach().to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _tile(size: int) -> int:
+    """Whatever is shorter than a tile is one, without padding; the zeros would change nothing."""
+    return max(1, min(size, TILE))
 
 
 def _pad(x: Tensor, amounts: tuple[int, ...]) -> Tensor:
@@ -123,11 +117,31 @@ def _next_power_of_two(scale: Tensor) -> Tensor:
     return ((scale.view(torch.int32) + 0x007FFFFF) & 0x7F800000).view(torch.float32)
 
 
-_VALUES = torch.arange(256, dtype=torch.uint8).view(E4M3).float()
-"""Of every code: a look-up is five times faster than a CPU's cast from E4M3."""
+def _multiply(values: Tensor, scale: Tensor) -> None:
+    """In place, tile by tile; a dimension that ends in a part of a tile is done in two pieces."""
+    tiled = [dim for dim in (-1, -2)[: values.dim()] if scale.shape[dim] not in (1, values.shape[dim])]
+    for dim in tiled:
+        full, rest = divmod(values.shape[dim], TILE)
+        if rest:
+            _multiply(values.narrow(dim, 0, full * TILE), scale.narrow(dim, 0, full))
+            _multiply(values.narrow(dim, full * TILE, rest), scale.narrow(dim, full, 1))
+            return
+    tiles = values
+    if -1 in tiled:
+        tiles, scale = tiles.unflatten(-1, (-1, TILE)), scale.unsqueeze(-1)
+    if -2 in tiled:
+        dim = -3 if -1 in tiled else -2
+        tiles, scale = tiles.unflatten(dim, (-1, TILE)), scale.unsqueeze(dim)
+    tiles.mul_(scale)
 
 
 def _decode(codes: Tensor) -> Tensor:
+    """FP32 values / 256. A CPU's cast from E4M3 is ten times slower than moving its bits into an FP16: 7 bits to the
+    left lies the same number with a bias of 15 instead of 7. NaN comes out as 480, but then the scale is not finite."""
     if codes.device.type != "cpu":
-        return codes.float()
-    return _VALUES.index_select(0, bytes_of(codes).reshape(-1).int()).view(codes.shape)
+        return codes.float().mul_(1 / _FP16_BIAS)
+    moved = codes.view(torch.int8).to(torch.int16).mul_(128)  # its sign is in bits 14 and 15
+    return moved.bitwise_and_(~0x4000).view(torch.float16).float()
+
+
+_FP16_BIAS = 256.0
