@@ -85,9 +85,10 @@ class AdamW(torch.optim.Optimizer):
         square = exp_avg_sq.float().mul_(beta2).add_((gradient * gradient).mul_(1.0 - beta2))
         exp_avg.copy_(mean)
         exp_avg_sq.copy_(square)
-        scale = square.div_(1.0 - beta2**step).sqrt_().add_(self._settings.epsilon)
+        # Not in place: with FP32 moments, mean and square are the moments themselves.
+        scale = (square / (1.0 - beta2**step)).sqrt_().add_(self._settings.epsilon)
         master.mul_(1.0 - rate * decay)
-        master.add_(mean.div_(1.0 - beta1**step).div_(scale).mul_(-rate))
+        master.add_((mean / (1.0 - beta1**step)).div_(scale).mul_(-rate))
 
 
 class SGD(torch.optim.Optimizer):
