@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from job_wrappers.training.attempts import Attempt, AttemptBegin, Trace
 from training.parallel.plan import ParallelPlan
-from training.planning.replay import StageTimes, replay_schedule
+from training.planning.bubble import replayed_fraction
+from training.planning.replay import StageTimes
 from training.run.listener import StepRecord
 
 BACKWARD_SHARE = 2.0 / 3.0
@@ -147,7 +148,7 @@ def replayed_bubble(plan: ParallelPlan, steps: Sequence[StepRecord]) -> float | 
         forward_s=tuple(seconds * (1.0 - BACKWARD_SHARE) for seconds in times),
         backward_s=tuple(seconds * BACKWARD_SHARE for seconds in times),
     )
-    return replay_schedule(plan.schedule, ranks, plan.micro_batches, stages).bubble_fraction
+    return replayed_fraction(plan.schedule, ranks, plan.micro_batches, stages)
 
 
 def joules_at(trace: Trace, at_unix_s: float) -> float | None:

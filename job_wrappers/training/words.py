@@ -28,9 +28,10 @@ def number(value: float | None, form: str) -> str:
 
 
 def plan_text(plan: Mapping[str, object]) -> str:
-    """`pipeline 2 x tensor 1 x data 2, expert 2, 4 x 2 sequences, 1f1b`."""
+    """`pipeline 2 x tensor 1 x data 2, expert 2, 4 micro-batches of 2, 1f1b, ZeRO-1`."""
     cut = " x ".join(f"{axis} {plan[axis]}" for axis in ("pipeline", "tensor", "data"))
-    return f"{cut}, expert {plan['expert']}, {plan['micro_batches']} x {plan['micro_sequences']}, {plan['schedule']}"
+    batches = f"{plan['micro_batches']} micro-batches of {plan['micro_sequences']}"
+    return f"{cut}, expert {plan['expert']}, {batches}, {plan['schedule']}, ZeRO-{plan['zero_stage']}"
 
 
 def local_time(unix_s: float | None) -> str:
