@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from job_wrappers.training.model_choice import model_in, model_named
 from job_wrappers.training.words import percent, scaled
@@ -24,9 +24,7 @@ from training.planning.rank_plans import ORDERS, Question, RankedPlan, Ranking, 
 from training.precision import TABLES, PrecisionPolicy, policy
 from training.run.config import read_config
 
-HEADINGS = (
-    "pp x tp x dp", "ep", "batches", "schedule", "ZeRO", "s/step", "tokens/s", "J/token", "memory", "bubble"
-)  # fmt: skip
+HEADINGS = ("pp x tp x dp", "ep", "batches", "schedule", "s/step", "tokens/s", "J/token", "memory", "bubble")
 
 
 @click.command(
@@ -72,7 +70,9 @@ def plan(
         return
     Console(highlight=False, markup=False).print(_table(ranking))
     click.echo(f"{ranking.feasible} of {ranking.tried} plans can run; predicted for {question.hardware.name}.")
-    click.echo("batches: micro-batches of a data rank x sequences in one; memory: of the GPU that needs most.")
+    click.echo(
+        "batches: micro-batches of a data rank x sequences in one; Z: ZeRO stage; memory: of the GPU that needs most."
+    )
     for reason, count in list(ranking.refused.items())[:3]:
         click.echo(f"  {count} cannot: {reason}")
     if saved is not None:
@@ -105,15 +105,15 @@ def _asked(model: str, global_sequences: int, sequence_length: int, chosen: Prec
 
 
 def _table(ranking: Ranking) -> Table:
-    table = Table(*HEADINGS, box=box.SIMPLE, pad_edge=False)
+    columns = (Column(heading, no_wrap=True) for heading in HEADINGS)
+    table = Table(*columns, box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     for ranked in ranking.best:
         cut, step = ranked.plan, ranked.predicted
         table.add_row(
             f"{cut.pipeline} x {cut.tensor} x {cut.data}",
             str(cut.expert),
             f"{cut.micro_batches} x {cut.micro_sequences}",
-            cut.schedule,
-            str(cut.zero_stage),
+            f"{cut.schedule} Z{cut.zero_stage}",
             f"{step.step_s:.3g}",
             f"{step.tokens_per_s:,.0f}",
             f"{step.joules_per_token:.3g}",
