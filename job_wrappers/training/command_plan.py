@@ -24,7 +24,7 @@ from training.planning.rank_plans import ORDERS, Question, RankedPlan, Ranking, 
 from training.precision import TABLES, PrecisionPolicy, policy
 from training.run.config import read_config
 
-HEADINGS = ("pp x tp x dp", "ep", "batches", "schedule", "s/step", "tokens/s", "J/token", "memory", "bubble")
+HEADINGS = ("ppxtpxdp", "ep", "batches", "schedule", "s/step", "tokens/s", "J/token", "memory", "bubble")
 
 
 @click.command(
@@ -110,7 +110,7 @@ def _table(ranking: Ranking) -> Table:
     for ranked in ranking.best:
         cut, step = ranked.plan, ranked.predicted
         table.add_row(
-            f"{cut.pipeline} x {cut.tensor} x {cut.data}",
+            f"{cut.pipeline}x{cut.tensor}x{cut.data}",
             str(cut.expert),
             f"{cut.micro_batches} x {cut.micro_sequences}",
             f"{cut.schedule} Z{cut.zero_stage}",
