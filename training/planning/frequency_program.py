@@ -97,7 +97,7 @@ class _Program:
         self._least.append(least / self.unit_s)
 
     def solve(self) -> list[float]:
-        highs = highspy._Highs()  # what Highs() adds to it prints a banner on stdout
+        highs = highspy._core._Highs()  # what Highs() adds to it prints a banner on stdout
         highs.setOptionValue("output_flag", False)
         highs.setOptionValue("threads", 1)
         highs.passModel(self._model())
