@@ -8,12 +8,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from training.matmul import torch_dtype
 from training.model.config import ModelConfig
 from training.model.decoder import Decoder, loss
 from training.model.hf_names import named_shards
 from training.model.initialise import initialise
+from training.model.moe import Router, update_router_bias
 from training.parallel.context import SINGLE, Axis, ParallelContext
 from training.parallel.counted import COUNTER
+from training.parallel.expert import combine, dispatch, plan_route
 from training.parallel.tensor import ColumnLinear, RowLinear, copy_to_tensor_axis
 from training.precision import policy
 
@@ -116,3 +119,40 @@ def column_and_row_on_ranks(policy_name: str, x: Any, columns: Any, rows: Any) -
 def loud(config: ModelConfig) -> ModelConfig:
     """With first values three times as large, so that logits are of order one and differences show."""
     return replace(config, initializer_range=0.06)
+
+
+def updated_bias_on_ranks(config: ModelConfig, tokens: list[Any], cuts: dict[str, int]) -> list[Any]:
+    """Every router's bias after two micro-batches and one update."""
+    context = open_axes(**cuts)
+    try:
+        module = build(config, "fp32", context)
+        for _ in range(2):
+            pass_once(module, tokens[context.data.rank], context)
+        update_router_bias(module, context, speed=0.01)
+        return [router.e_score_correction_bias for router in module.modules() if isinstance(router, Router)]
+    finally:
+        dist.destroy_process_group()
+
+
+def there_and_back_on_ranks(counts: list[list[int]], policy_name: str) -> tuple[Any, ...]:
+    """Rows that name sender and expert, sent to the experts and home; `counts[rank][expert]`."""
+    context = open_axes(expert=len(counts))
+    try:
+        rank, experts = context.expert.rank, len(counts[0])
+        chosen = policy(policy_name)
+        ids = torch.arange(experts).repeat_interleave(torch.tensor(counts[rank]))
+        rows = (100.0 * rank + ids).unsqueeze(1).expand(-1, 128).to(torch_dtype(chosen.parameter)).requires_grad_()
+        route = plan_route(torch.tensor(counts[rank]), context)
+        COUNTER.reset()
+        sent = dispatch(rows, route, chosen, context)
+        back = combine(sent * 2, route, chosen, context)
+        (back * ids.unsqueeze(1)).sum().backward()
+        return (
+            sent[:, 0].tolist(),
+            route.rows_per_expert,
+            back[:, 0].tolist(),
+            rows.grad[:, 0].tolist(),
+            COUNTER.bytes_by_name,
+        )
+    finally:
+        dist.destroy_process_group()

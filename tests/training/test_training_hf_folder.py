@@ -136,7 +136,7 @@ def test_fp8_comes_back_as_the_values_it_was_rounded_to(tmp_path):
 def test_transformers_reads_our_fp8(tmp_path):
     pytest.importorskip("accelerate")
     # Whole blocks only: transformers 5.23 spreads the scales of 192 rows over two blocks of 96.
-    config = replace(V3, kv_lora_rank=192, num_nextn_predict_layers=0)
+    config = replace(V3, qk_rope_head_dim=128, num_nextn_predict_layers=0)
     module, tokens = build(config, "fp32"), random_tokens(config, length=48)
     save_hf(tmp_path, config, whole_tensors(module), FP8)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
