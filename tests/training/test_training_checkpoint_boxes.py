@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.checkpoint.boxes import Box, assign, parts_of
+from training.checkpoint.boxes import Box, parts_of
 from training.errors import StorageError
 
 
@@ -51,24 +50,3 @@ def test_keys_of_parts_differ_and_a_whole_tensor_has_a_plain_one():
     assert one.key == "master/w@0,0"
     assert other.key == "master/w@4,0"
     assert rows("w", 8, [])[0].key == "master/w"
-
-
-@given(st.lists(st.dictionaries(st.integers(0, 20), st.integers(1, 100), max_size=12), min_size=1, max_size=6))
-def test_each_box_is_written_once_by_a_rank_that_holds_it(held: list[dict[int, int]]):
-    sizes = {box: size for boxes in held for box, size in boxes.items()}
-    held = [{box: sizes[box] for box in boxes} for boxes in held]
-    written = assign(held)
-    assert sorted(box for boxes in written for box in boxes) == sorted(sizes)
-    for boxes, mine in zip(held, written, strict=True):
-        assert mine <= set(boxes)
-
-
-def test_replicas_share_the_writing():
-    boxes = dict.fromkeys(range(40), 10)
-    assert [len(mine) for mine in assign([boxes] * 4)] == [10, 10, 10, 10]
-
-
-def test_identities_do_not_collide_among_many():
-    boxes = [Box(f"model.layers.{i}.w", k, (4, 4), (j, 0), (1, 4)) for i in range(500) for j in range(4) for k in "ab"]
-    assert len({box.identity for box in boxes}) == len(boxes)
-    assert math.log2(max(box.identity for box in boxes)) < 63

@@ -1,8 +1,7 @@
-"""Which part of which tensor: boxes inside whole tensors, who writes them, how others are put together. Pure."""
+"""Which part of which tensor: boxes inside whole tensors, and how any box is put together from others. Pure."""
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,11 +29,6 @@ class Box:
         return f"{self.kind}/{self.name}{corner}"
 
     @property
-    def identity(self) -> int:
-        """The same on all ranks; 63 bits."""
-        return int.from_bytes(hashlib.blake2b(repr(self).encode(), digest_size=8).digest(), "big") >> 1
-
-    @property
     def elements(self) -> int:
         return math.prod(self.shape)
 
@@ -52,27 +46,6 @@ class Box:
     def inside(self, outer: Box) -> tuple[slice, ...]:
         """Index into the values of `outer` that gives this box."""
         return tuple(slice(a - b, a - b + n) for a, b, n in zip(self.start, outer.start, self.shape, strict=True))
-
-
-def assign(held: Sequence[Mapping[int, int]]) -> list[set[int]]:
-    """Who writes what, by rank: each box once, though several ranks hold it, and the ranks about equally much.
-
-    `held`: by rank, the elements of each box by its `identity`. Large boxes are given away first, each to that holder
-    which has the least so far.
-    """
-    holders: dict[int, list[int]] = {}
-    sizes: dict[int, int] = {}
-    for rank, boxes in enumerate(held):
-        sizes.update(boxes)
-        for box in boxes:
-            holders.setdefault(box, []).append(rank)
-    written: list[set[int]] = [set() for _ in held]
-    elements = [0] * len(held)
-    for box in sorted(holders, key=lambda box: (-sizes[box], box)):
-        rank = min(holders[box], key=lambda rank: (elements[rank], rank))
-        written[rank].add(box)
-        elements[rank] += sizes[box]
-    return written
 
 
 def parts_of(wanted: Box, stored: Mapping[tuple[str, str], Sequence[Box]]) -> list[tuple[Box, Box]]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from training.checkpoint.agreement import Agreement, agree_on
-from training.checkpoint.boxes import Box, assign
+from training.checkpoint.boxes import Box
 from training.checkpoint.folder import PARTIAL, checkpoint_name, free_attempt
 from training.checkpoint.manifest import Manifest
 from training.checkpoint.tensor_file import Say, silent
@@ -19,7 +18,7 @@ from training.checkpoint.write_part import POLL_S, GivenUp, Save, discard, write
 from training.errors import StorageError
 
 Values = Iterable[tuple[Box, Any]]
-"""Boxes and tensors on any device. Making them may need all ranks, so all ranks go through all of them."""
+"""What this rank is to write: boxes that no other rank writes, and tensors on any device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +68,6 @@ class CheckpointSaver:
         self._about_to = about_to
         self._running: _Running | None = None
         self._given_up = threading.Event()
-        self._mine: set[Box] | None = None
         self.last: SaveOutcome | None = None
         """The last save that succeeded."""
 
@@ -78,11 +76,11 @@ class CheckpointSaver:
         """When the save that runs began, on the monotonic clock; None when none does."""
         return None if self._running is None else self._running.began_s
 
-    def begin(self, step: int, held: Sequence[Box], values: Values, manifest: Manifest) -> SaveOutcome | None:
-        """Start a save: copy this rank's part to CPU memory, then write it beside the training. None runs before.
+    def begin(self, step: int, values: Values, manifest: Manifest) -> SaveOutcome | None:
+        """Start a save: copy this rank's part to CPU memory, then write it beside the training.
 
-        `held`: the boxes of `values`, in the same order. An outcome comes at once when it ended already: the folder
-        cannot be written, or saves are not asynchronous.
+        An outcome comes at once when the save has ended already: the folder cannot be written, or saves are not
+        asynchronous. The save before must have ended.
         """
         assert self._running is None, "the save before must be finished first"
         began_s = time.monotonic()
@@ -101,7 +99,7 @@ class CheckpointSaver:
             about_to=self._about_to,
         )
         self._running = _Running(save, step, began_s)
-        tensors = list(self._copied(values, self._assigned(list(held))))
+        tensors = [(box, tensor.detach().to("cpu", copy=True)) for box, tensor in values]
         self._running.thread = threading.Thread(
             target=self._running.write, args=(tensors,), name="checkpoint", daemon=True
         )
@@ -156,22 +154,6 @@ class CheckpointSaver:
         except OSError as cause:
             problem = f"{partial}: {cause.strerror}"
         return attempt, agree_on(self._agreement, problem)
-
-    def _assigned(self, held: list[Box]) -> set[Box]:
-        """Which of the boxes this rank writes. Ranks agree once: what they hold changes with the engine only."""
-        if self._mine is None:
-            message = b"".join(struct.pack("<QQ", box.identity, box.elements) for box in held)
-            everyone = [dict(struct.iter_unpack("<QQ", each)) for each in self._agreement.gather(message)]
-            mine = assign(everyone)[self._agreement.rank]
-            self._mine = {box for box in held if box.identity in mine}
-        return self._mine
-
-    def _copied(self, values: Values, mine: set[Box]) -> Iterator[tuple[Box, Any]]:
-        seen: set[Box] = set()
-        for box, tensor in values:
-            if box in mine and box not in seen:
-                seen.add(box)
-                yield box, tensor.detach().to("cpu", copy=True)
 
     def _end(self, running: _Running) -> SaveOutcome:
         error = running.error
