@@ -13,6 +13,7 @@ import deepspeed
 from deepspeed.moe.layer import MoE
 from torch import nn
 
+from training.errors import require
 from training.model.config import ModelConfig
 from training.model.decoder import loss
 from training.model.initialise import initialise
@@ -21,11 +22,12 @@ from training.optim import OptimizerSettings, build_optimizer
 from training.parallel.context import ParallelContext
 from training.parallel.engine import Engine
 from training.parallel.gradients import StepGate
-from training.parallel.groups import COLLECTIVE_TIMEOUT_S, local_device, quiet, set_timeouts
+from training.parallel.groups import COLLECTIVE_TIMEOUT_S, build_grid, local_device, quiet, set_timeouts
 from training.parallel.measured_costs import measured_costs
 from training.parallel.partition import contiguous_partition, layer_costs
 from training.parallel.pipeline import pipeline_module, shared_weights
 from training.parallel.pipelined import PipelinedEngine
+from training.parallel.plain import Layers, PlainEngine
 from training.parallel.plan import ParallelPlan
 from training.parallel.timings import OnInstruction, StepClock
 from training.precision import FP32, PrecisionPolicy
@@ -55,26 +57,39 @@ def build_engine(
     Collective. Raise ConfigError for a plan that the model cannot follow.
     """
     plan.validate(config, sequence_length, policy=policy.name)
+    _refuse_impossible(config, plan)
     layers, arguments = layer_specs(config), (config, policy, context)
-    if measure_layers:
-        costs = measured_costs(layers, arguments, micro_sequences=plan.micro_sequences, sequence_length=sequence_length)
+    loss_of = partial(_loss, config=config, context=context)
+    grid = None
+    if plan.zero_stage == 1:
+        costs = (
+            measured_costs(layers, arguments, micro_sequences=plan.micro_sequences, sequence_length=sequence_length)
+            if measure_layers
+            else layer_costs(config, sequence_length)
+        )
+        module = pipeline_module(layers, arguments, plan, contiguous_partition(costs, plan.stages), loss_of)
+        module.shared_weights = shared_weights(module, layers)
     else:
-        costs = layer_costs(config, sequence_length)
-    boundaries = contiguous_partition(costs, plan.stages)
-    module = pipeline_module(layers, arguments, plan, boundaries, partial(_loss, config=config, context=context))
-    module.shared_weights = shared_weights(module, layers)
+        module, grid = Layers(layers, arguments), build_grid(plan)
     initialise(module, config, seed)
-    engine = _deepspeed_engine(module, config, plan, policy, optimizer, clipping=gradient_clipping)
+    engine = _deepspeed_engine(module, config, plan, policy, optimizer, clipping=gradient_clipping, grid=grid)
     set_timeouts(timeout_s)
-    gate = StepGate(context, clipping=gradient_clipping, device=local_device())
-    return PipelinedEngine(
-        engine,
-        plan,
-        context,
-        clock=StepClock(on_instruction),
-        gate=gate,
-        router_bias_speed=optimizer.router_bias_speed,
-    )
+    parts: dict[str, Any] = {
+        "clock": StepClock(on_instruction),
+        "gate": StepGate(context, clipping=gradient_clipping, device=local_device()),
+        "settings": optimizer,
+    }
+    if plan.zero_stage == 1:
+        return PipelinedEngine(engine, plan, context, **parts)
+    return PlainEngine(engine, plan, context, loss=loss_of, **parts)
+
+
+def _refuse_impossible(config: ModelConfig, plan: ParallelPlan) -> None:
+    key, stage = "parallel.zero_stage", plan.zero_stage
+    require(plan.pipeline == 1 or stage == 1, key, stage, "DeepSpeed's pipelines know ZeRO-1 only")
+    # It shards every parameter over the whole data axis there, and asserts that no module of class MoE is around.
+    experts = f"DeepSpeed has no expert parallelism (expert = {plan.expert}) in ZeRO-3"
+    require(plan.expert == 1 or stage < 3, key, stage, experts)
 
 
 def _loss(outputs: Any, labels: Any, *, config: ModelConfig, context: ParallelContext) -> Any:
@@ -101,6 +116,7 @@ def _deepspeed_engine(
     optimizer: OptimizerSettings,
     *,
     clipping: float,
+    grid: Any,
 ) -> Any:
     if any(_of_experts(parameter) for parameter in module.parameters()):
         module.experts_here = _ExpertsHere(config.n_routed_experts)
@@ -111,6 +127,7 @@ def _deepspeed_engine(
             optimizer=build_optimizer(groups, optimizer, policy),
             config=deepspeed_config(plan, policy, clipping=clipping),
             dist_init_required=False,
+            mpu=grid,
         )
     return engine
 

@@ -6,6 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,11 @@ from torch import Tensor
 from training.errors import NumericsError, require
 from training.matmul import weight_cache
 from training.model.moe import update_router_bias
+from training.optim import OptimizerSettings
 from training.parallel.context import ParallelContext
 from training.parallel.counted import COUNTER
 from training.parallel.gradients import StepGate, deferred_complaints
+from training.parallel.optimizer_state import OptimizerState, Read, StateShard
 from training.parallel.plan import ParallelPlan
 from training.parallel.timings import STEP, Span, StepClock, busy_s
 from training.parallel.traffic import counting
@@ -60,15 +63,16 @@ class Engine(ABC):
         *,
         clock: StepClock,
         gate: StepGate,
-        router_bias_speed: float,
+        settings: OptimizerSettings,
     ) -> None:
         self.plan, self.context, self.clock = plan, context, clock
-        self._router_bias_speed = router_bias_speed
         self.steps = 0
         """Optimiser steps done."""
 
         self.micro_sequences, self.micro_batches = plan.micro_sequences, plan.micro_batches
         self._engine, self._optimizer, self._gate = deepspeed_engine, deepspeed_engine.optimizer, gate
+        self._router_bias_speed = settings.router_bias_speed
+        self._state = OptimizerState(self._optimizer, self.module, context, kind=settings.kind)
         gate.attach(self._optimizer)
         self._axis_of_group = _axis_of_group(deepspeed_engine, context)
 
@@ -85,7 +89,7 @@ class Engine(ABC):
         COUNTER.reset()
         self.clock.restart()
         begin_s = time.perf_counter()
-        with counting(self._axis_of_group, self._in_instruction), weight_cache(), deferred_complaints():
+        with counting(self._axis_of_group, self._in_instruction), self._weights_kept(), deferred_complaints():
             loss = self._run_step(batches)
         update_router_bias(self.module, self.context, self._router_bias_speed)
         spans = self.clock.spans()
@@ -105,7 +109,7 @@ class Engine(ABC):
 
         Raise NumericsError when it is not finite.
         """
-        with weight_cache(), deferred_complaints():
+        with self._weights_kept(), deferred_complaints():
             loss = self._run_evaluation(batches, micro_batches)
         if not math.isfinite(loss):
             raise NumericsError(f"evaluation after step {self.steps}: loss is {loss}")
@@ -131,13 +135,31 @@ class Engine(ABC):
         for group in self._optimizer.param_groups:
             group["lr"] = value
 
+    def optimizer_shards(self) -> Iterator[StateShard]:
+        """What a checkpoint needs, each piece on exactly one of all ranks. Collective: all ranks iterate to the end."""
+        return self._state.shards()
+
+    def load_optimizer_shards(self, read: Read, *, steps: int) -> None:
+        """Go on from a state that `steps` steps led to. Collective; `read` gives pieces as this rank holds them."""
+        self._state.load(read, steps=steps)
+        self.steps = steps
+
     def close(self) -> None:
         """Release what DeepSpeed holds; the process groups stay open."""
         self._engine.destroy()
 
+    def _check(self, loss: Any) -> None:
+        """Before the optimiser's step. Not busy: whoever is done first waits here."""
+        with self.clock.during("agree"):
+            self._gate.check(self._optimizer, loss=loss, step=self.steps + 1)
+
     def _in_instruction(self) -> bool:
         """False while DeepSpeed tells all ranks the loss, a few bytes."""
         return self.clock.current != STEP
+
+    def _weights_kept(self) -> AbstractContextManager[None]:
+        """Quantise a weight once for all micro-batches; not in ZeRO-3, which gathers it anew for each of them."""
+        return weight_cache() if self.plan.zero_stage < 3 else nullcontext()
 
     @abstractmethod
     def _run_step(self, batches: Batches) -> float:

@@ -4,7 +4,7 @@ Relies on DeepSpeed 0.19. BF16_Optimizer: `bf16_groups` and `fp32_groups_gradien
 their FP32 gradients in the same order, all-reduced whole over the data axis; `fp32_groups_gradient_flat_partition` is
 this rank's part; `_hp_mapping` says which part of a parameter that is. DeepSpeedZeroOptimizer (ZeRO-1 in FP32, ZeRO-2):
 of the parameters in `params_in_partition[group]`, `averaged_gradients[group]` are this rank's pieces; it clips by what
-`scaled_global_norm()` returns.
+`scaled_global_norm()` returns. ZeRO-3's: the same of `fp16_groups[group]`; it clips by `_get_norm_groups()`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from deepspeed.runtime.bf16_optimizer import BF16_Optimizer
+from deepspeed.runtime.zero.stage3 import DeepSpeedZeroOptimizer_Stage3
 
 from training.errors import NumericsError
 from training.fp8.finite import WATCH, raise_if_non_finite
@@ -62,11 +63,13 @@ class StepGate:
         """Before clipping; that of the last step checked."""
 
     def attach(self, optimizer: Any) -> None:
-        """Make `optimizer`, one of the two that the module docstring names, step by this gate's norm."""
+        """Make `optimizer`, one of those that the module docstring names, step by this gate's norm."""
         if isinstance(optimizer, BF16_Optimizer):
             optimizer.step = MethodType(self._step_bf16, optimizer)
+        elif isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3):
+            optimizer._get_norm_groups = lambda: [self._norm_as_tensor()]
         else:
-            optimizer.scaled_global_norm = lambda: torch.tensor(self.gradient_norm, device=self._device)
+            optimizer.scaled_global_norm = self._norm_as_tensor
 
     def probe(self, gradients: Iterable[Any]) -> None:
         """Look at this rank's gradients before they are summed over the data axis: afterwards all ranks' are NaN."""
@@ -119,6 +122,9 @@ class StepGate:
         optimizer.update_lp_params()
         optimizer.clear_hp_grads()
 
+    def _norm_as_tensor(self) -> Any:
+        return torch.tensor(self.gradient_norm, device=self._device)
+
     def _coefficient(self) -> float:
         if self._clipping == 0.0:
             return 1.0
@@ -135,7 +141,8 @@ def _pieces_bf16(optimizer: BF16_Optimizer) -> Iterator[tuple[Any, Any]]:
 
 
 def _pieces_zero(optimizer: Any) -> Iterator[tuple[Any, Any]]:
-    for group, parameters in enumerate(optimizer.params_in_partition):
+    third = isinstance(optimizer, DeepSpeedZeroOptimizer_Stage3)
+    for group, parameters in enumerate(optimizer.fp16_groups if third else optimizer.params_in_partition):
         pieces = (piece for piece in optimizer.averaged_gradients[group] if not getattr(piece, "_zero_padding", False))
         yield from zip(parameters, pieces, strict=False)  # the last piece may be padding too
 

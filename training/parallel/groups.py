@@ -114,10 +114,17 @@ def _join(timeout_s: float) -> None:
     )
 
 
+def build_grid(plan: ParallelPlan) -> Any:
+    """DeepSpeed's view of the plan, with process groups of its own. Collective."""
+    with quiet():
+        return PipelineParallelGrid(
+            topology=PipeModelDataParallelTopology(num_pp=plan.pipeline, num_mp=plan.tensor, num_dp=plan.data)
+        )
+
+
 def _context(plan: ParallelPlan) -> ParallelContext:
-    topology = PipeModelDataParallelTopology(num_pp=plan.pipeline, num_mp=plan.tensor, num_dp=plan.data)
-    grid = PipelineParallelGrid(topology=topology)
-    here = topology.get_coord(dist.get_rank())
+    grid = build_grid(plan)
+    here = grid.topology().get_coord(dist.get_rank())
     expert, expert_data = _expert_axes(plan, grid, data_rank=here.data)
     return ParallelContext(
         pipe=_axis("pipe", here.pipe, plan.pipeline, grid.pp_proc_group),

@@ -89,8 +89,6 @@ class PipelinedEngine(Engine):
         self._deepspeed_reduce(engine)
 
     def _check_and_step(self, engine: Any) -> None:
-        with self.clock.during("agree"):  # not busy: whoever is done first waits here
-            loss = 0.0 if engine.total_loss is None else engine.total_loss
-            self._gate.check(self._optimizer, loss=loss, step=self.steps + 1)
+        self._check(0.0 if engine.total_loss is None else engine.total_loss)
         with self.clock.during("optimizer"):
             self._deepspeed_step(engine)
