@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 
@@ -35,6 +36,7 @@ def _tokens(count: int) -> list[torch.Tensor]:
     return [random_tokens(TINY, sequences=1, seed=seed) for seed in range(count)]
 
 
+@lru_cache
 def _both(policy_name: str, *, tensor: int = 1):
     """For the tokens of two data ranks: the outcomes of one process, and those of ranks that share their experts."""
     tokens = _tokens(2)

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from tests.training.rank_functions_model import build, loud, random_tokens  # noqa: E402
 from training.errors import ConfigError, StorageError  # noqa: E402
 from training.fp8.quantise import QTensor, dequantise  # noqa: E402
+from training.model import hf_folder  # noqa: E402
 from training.model.decoder import Decoder  # noqa: E402
 from training.model.hf_folder import load_hf, save_hf  # noqa: E402
 from training.model.hf_names import load_tensors, whole_tensors  # noqa: E402
@@ -233,6 +234,20 @@ def test_half_a_model_is_not_written(tmp_path):
     with pytest.raises(ConfigError, match=r"1 tensors are missing, the first is model\.norm\.weight"):
         save_hf(tmp_path / "out", V3, tensors, FP32)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_fills_up_leaves_no_model_and_no_rest(saved, monkeypatch):
+    def save_two(tensors, path, metadata):
+        if path.name == "writing-2.tmp":
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path, metadata=metadata)
+
+    monkeypatch.setattr(hf_folder, "save_file", save_two)
+    with pytest.raises(StorageError, match="No space left on device"):
+        save_hf(saved, V3, whole_tensors(build(V3, "fp32")), FP32, max_file_bytes=10**6)
+    assert not list(saved.glob("*.tmp"))
+    with pytest.raises(ConfigError, match=r"has no config\.json"):
+        load_hf(saved)
 
 
 def test_a_disk_that_refuses_is_a_storage_error(tmp_path):

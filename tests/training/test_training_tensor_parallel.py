@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import pytest
 
@@ -38,6 +39,7 @@ CONFIGS = {
 ON_ALL_RANKS = ("norm.weight", "gate.weight", "q_a_proj.weight", "kv_a_proj_with_mqa.weight", "eh_proj.weight")
 
 
+@lru_cache
 def _both(name: str, policy_name: str):
     """The outcome of one rank, and those of two."""
     config = CONFIGS[name]

@@ -9,7 +9,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own name for it
 from torch import Tensor, nn
 
 from training.parallel.context import ParallelContext
-from training.parallel.tensor import ColumnLinear, RowLinear, copy_to_tensor_axis, reduce_from_tensor_axis
+from training.parallel.tensor import ColumnLinear, RowLinear, copy_to_tensor_axis
 from training.precision import PrecisionPolicy
 
 
@@ -47,12 +47,10 @@ class FeedForward(nn.Module):
         self.gate_up = ColumnLinear(names, hidden, op=op, policy=policy, context=context)
         self.down = RowLinear(f"{prefix}down_proj.weight", width, hidden, op=op, policy=policy, context=context)
 
-    def partial(self, x: Tensor) -> Tensor:
-        """x [..., hidden], which has passed through f -> [..., hidden], this rank's summand"""
-        return self.down.partial(swiglu(self.gate_up(x)))
-
     def forward(self, x: Tensor) -> Tensor:
         """[..., hidden] -> [..., hidden]"""
-        return reduce_from_tensor_axis(
-            self.partial(copy_to_tensor_axis(x, self.context)), self.context, self.down.output
-        )
+        return self.down(swiglu(self.gate_up(copy_to_tensor_axis(x, self.context))))
+
+    def summand(self, x: Tensor) -> Tensor:
+        """x [..., hidden], which has passed through f -> [..., hidden], this tensor rank's share"""
+        return self.down(swiglu(self.gate_up(x)), reduce=False)

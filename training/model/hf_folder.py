@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -116,43 +116,45 @@ def save_hf(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CONFIG).unlink(missing_ok=True)
-        index = _write_files(folder, config, tensors, dtype, max_file_bytes)
+        index = _write_files(folder, _stored(config, tensors, dtype), max_file_bytes)
         _write_json(folder / INDEX, index)
         for stale in set(folder.glob("model*.safetensors")) - {folder / name for name in index["weight_map"].values()}:
             stale.unlink()
         values = config.to_hf() | {"torch_dtype": "float32" if dtype is FP32 else "bfloat16"}
         _write_json(folder / CONFIG, values | ({"quantization_config": QUANTISATION} if dtype is FP8 else {}))
     except (OSError, SafetensorError) as cause:
+        for rest in folder.glob(_PARTIAL.format("*")):
+            rest.unlink()
         raise StorageError(f"cannot write {folder}: {cause}") from cause
 
 
-def _write_files(
-    folder: Path, config: ModelConfig, tensors: Mapping[str, Tensor], dtype: Precision, max_file_bytes: int
-) -> dict[str, Any]:
-    """Files are renamed once their number is known."""
+def _write_files(folder: Path, stored: Iterable[tuple[str, Tensor]], max_file_bytes: int) -> dict[str, Any]:
+    """The index. Files get their names once their number is known."""
     groups: list[list[str]] = []
-    total = in_file = 0
-    pending: dict[str, Tensor] = {}
-
-    def flush() -> None:
-        nonlocal in_file
-        save_file(pending, folder / f"part-{len(groups)}.tmp", metadata={"format": "pt"})
-        groups.append(list(pending))
-        pending.clear()
-        in_file = 0
-
-    for name, tensor in _stored(config, tensors, dtype):
-        size = tensor.numel() * tensor.element_size()
-        if pending and in_file + size > max_file_bytes:
-            flush()
-        pending[name] = tensor
-        in_file, total = in_file + size, total + size
-    flush()
+    total_bytes = 0
+    for number, batch in enumerate(_batches(stored, max_file_bytes)):
+        save_file(batch, folder / _PARTIAL.format(number), metadata={"format": "pt"})
+        groups.append(list(batch))
+        total_bytes += sum(tensor.nbytes for tensor in batch.values())
     names = [f"model-{number + 1:05d}-of-{len(groups):05d}.safetensors" for number in range(len(groups))]
     for number, name in enumerate(names):
-        (folder / f"part-{number}.tmp").rename(folder / name)
+        (folder / _PARTIAL.format(number)).rename(folder / name)
     weight_map = {tensor: name for name, group in zip(names, groups, strict=True) for tensor in group}
-    return {"metadata": {"total_size": total}, "weight_map": weight_map}
+    return {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
+
+
+_PARTIAL = "writing-{}.tmp"
+
+
+def _batches(stored: Iterable[tuple[str, Tensor]], max_bytes: int) -> Iterator[dict[str, Tensor]]:
+    """One file's tensors at a time."""
+    batch: dict[str, Tensor] = {}
+    for name, tensor in stored:
+        if batch and sum(other.nbytes for other in batch.values()) + tensor.nbytes > max_bytes:
+            yield batch
+            batch = {}
+        batch[name] = tensor
+    yield batch
 
 
 def _stored(config: ModelConfig, tensors: Mapping[str, Tensor], dtype: Precision) -> Iterator[tuple[str, Tensor]]:

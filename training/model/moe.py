@@ -129,7 +129,7 @@ class MixtureOfExperts(nn.Module):
         hidden, weights = copy_all_to_tensor_axis((x, weights), self.context)
         total = self._routed(boundary(hidden, "moe.hidden", self.policy).flatten(0, -2), weights, experts).view(x.shape)
         if self.shared is not None:
-            total = total + self.shared.partial(hidden)
+            total = total + self.shared.summand(hidden)
         output = reduce_from_tensor_axis(total, self.context, torch_dtype(self.policy.op("moe.output").output))
         return boundary(output, "moe.output", self.policy)
 

@@ -134,13 +134,13 @@ class RowLinear(nn.Module):
         part = Part(hf_name, (rows, columns), (), cut_dim, axis.rank, axis.size)
         self.weight = new_parameter((rows, cut_width(columns, axis, hf_name)), policy, [part])
 
-    def partial(self, x: Tensor) -> Tensor:
-        """x [..., columns of this rank] -> [..., rows], a summand: FP32 where there are others."""
-        return linear(x, self.weight, op=self.op, policy=self.policy)
+    def forward(self, x: Tensor, *, reduce: bool = True) -> Tensor:
+        """x [..., columns of this rank] -> [..., rows], the same on every rank.
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., columns of this rank] -> [..., rows], the same on every rank"""
-        return reduce_from_tensor_axis(self.partial(x), self.context, self.output)
+        Without `reduce`, this rank's summand: FP32 where there are others.
+        """
+        summand = linear(x, self.weight, op=self.op, policy=self.policy)
+        return reduce_from_tensor_axis(summand, self.context, self.output) if reduce else summand
 
 
 def _with_fp32_output(op: str, policy: PrecisionPolicy) -> PrecisionPolicy:
