@@ -239,8 +239,8 @@ def test_a_dataset_that_does_not_fit_is_refused_in_one_line(dataset: Path, chang
 @pytest.mark.parametrize("data_ranks", [1, 2, 4])
 def test_every_plan_reads_the_same_global_batch(dataset: Path, data_ranks: int):
     text = opened(dataset, held_out_fraction=0.25)
-    whole = step_ids(text, 3, global_sequences=8, data_rank=0, data_ranks=1)
-    parts = [step_ids(text, 3, global_sequences=8, data_rank=r, data_ranks=data_ranks) for r in range(data_ranks)]
+    whole = step_ids(text, 24, global_sequences=8, data_rank=0, data_ranks=1)
+    parts = [step_ids(text, 24, global_sequences=8, data_rank=r, data_ranks=data_ranks) for r in range(data_ranks)]
     assert (np.concatenate(parts) == whole).all()
     looked_at = evaluation_ids(text, data_rank=0, data_ranks=1)
     parts = [evaluation_ids(text, data_rank=r, data_ranks=data_ranks) for r in range(data_ranks)]

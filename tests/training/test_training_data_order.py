@@ -59,11 +59,11 @@ def test_an_empty_order_is_refused():
         SequenceOrder(0, 0)
 
 
-@given(step=st.integers(0, 10**6), data_ranks=st.sampled_from([1, 2, 3, 4, 6, 12]))
-def test_all_data_ranks_together_read_the_global_batch(step: int, data_ranks: int):
+@given(consumed=st.integers(0, 10**6), data_ranks=st.sampled_from([1, 2, 3, 4, 6, 12]))
+def test_all_data_ranks_together_read_the_global_batch(consumed: int, data_ranks: int):
     places = [
         place
         for rank in range(data_ranks)
-        for place in rank_places(step, global_sequences=24, data_rank=rank, data_ranks=data_ranks)
+        for place in rank_places(consumed, global_sequences=24, data_rank=rank, data_ranks=data_ranks)
     ]
-    assert places == list(range(step * 24, step * 24 + 24))
+    assert places == list(range(consumed, consumed + 24))

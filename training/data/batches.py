@@ -12,12 +12,12 @@ from training.data.order import rank_places
 from training.data.text import RunText
 
 
-def step_ids(text: RunText, step: int, *, global_sequences: int, data_rank: int, data_ranks: int) -> Ids:
-    """[sequences, sequence_length + 1]: what this data rank reads in optimiser step `step`, counted from 0.
+def step_ids(text: RunText, consumed: int, *, global_sequences: int, data_rank: int, data_ranks: int) -> Ids:
+    """[sequences, sequence_length + 1]: what this data rank reads in the step after `consumed` sequences of the run.
 
     Raise StorageError for a damaged dataset.
     """
-    places = rank_places(step, global_sequences=global_sequences, data_rank=data_rank, data_ranks=data_ranks)
+    places = rank_places(consumed, global_sequences=global_sequences, data_rank=data_rank, data_ranks=data_ranks)
     return np.stack([text.trained.sequence(text.order.at(place)) for place in places])
 
 

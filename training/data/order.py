@@ -34,13 +34,13 @@ class SequenceOrder:
         return found
 
 
-def rank_places(step: int, *, global_sequences: int, data_rank: int, data_ranks: int) -> range:
-    """Places that data rank `data_rank` reads in optimiser step `step` (from 0): its part of one global batch.
+def rank_places(consumed: int, *, global_sequences: int, data_rank: int, data_ranks: int) -> range:
+    """Places that one data rank reads in the step after `consumed` sequences: its part of one global batch.
 
-    Cut into micro-batches from the front. The global batch of a step is the same whatever the plan.
+    Cut into micro-batches from the front. The global batch is the same whatever the plan.
     """
     share = global_sequences // data_ranks
-    first = step * global_sequences + data_rank * share
+    first = consumed + data_rank * share
     return range(first, first + share)
 
 

@@ -100,7 +100,6 @@ EVENT_KINDS = (
     "ramp_held",
     "ramp_released",
     "ramp_ended",
-    "listener_dropped",
 )
 
 
