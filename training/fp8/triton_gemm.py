@@ -20,6 +20,7 @@ from training.fp8.groups import TILE
 from training.fp8.quantise import QTensor
 
 BLOCK_M, BLOCK_N, GROUP_M = 128, 128, 8
+NUM_WARPS, NUM_STAGES = 8, 3
 
 
 def interpreted() -> bool:
@@ -50,8 +51,8 @@ def multiply(a: QTensor, b: QTensor, output: torch.dtype) -> Tensor:
         block_n=BLOCK_N,
         block_k=TILE,
         group_m=GROUP_M,
-        num_warps=8,
-        num_stages=3,
+        num_warps=NUM_WARPS,
+        num_stages=NUM_STAGES,
     )
     return result
 
