@@ -11,7 +11,8 @@ from torch import Tensor
 
 from training.fp8.backend import Backend, pick
 from training.fp8.groups import TokenGroups
-from training.fp8.quantise import E4M3, QTensor, quantise_blocks, quantise_columns, quantise_rows
+from training.fp8.qtensor import E4M3, QTensor
+from training.fp8.quantise import quantise_blocks, quantise_columns, quantise_rows
 from training.precision import BF16, FP8, FP32, Op, Precision, PrecisionPolicy
 from training.products import multiply, multiply_over_tokens
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from training.arithmetic import torch_dtype
-from training.fp8.quantise import QTensor, bytes_of, codes_of, dequantise, quantise_rows
+from training.fp8.qtensor import QTensor, bytes_of, codes_of, dequantise
+from training.fp8.quantise import quantise_rows
 from training.precision import FP8, PrecisionPolicy
 
 

@@ -16,7 +16,8 @@ from training.fp8.backend import Unusable, choose, pick, self_check  # noqa: E40
 from training.fp8.compare import calc_diff, sqnr_db  # noqa: E402
 from training.fp8.emulate import Emulate  # noqa: E402
 from training.fp8.groups import TokenGroups  # noqa: E402
-from training.fp8.quantise import E4M3, QTensor, dequantise, quantise_blocks, quantise_columns, quantise_rows  # noqa: E402
+from training.fp8.qtensor import E4M3, QTensor, dequantise  # noqa: E402
+from training.fp8.quantise import quantise_blocks, quantise_columns, quantise_rows  # noqa: E402
 from training.fp8.scaled_mm import DeviceFacts, why_not  # noqa: E402
 from training.fp8.tiled import Tiled  # noqa: E402
 

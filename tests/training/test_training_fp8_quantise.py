@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,18 +11,13 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
+from training.fp8 import plain_quantise  # noqa: E402
 from training.fp8.compare import sqnr_db  # noqa: E402
+from training.fp8.fused import difference, quantisers  # noqa: E402
 from training.fp8.groups import TokenGroups  # noqa: E402
-from training.fp8.quantise import (  # noqa: E402
-    E4M3,
-    E4M3_MAX,
-    SMALLEST_AMAX,
-    QTensor,
-    dequantise,
-    quantise_blocks,
-    quantise_columns,
-    quantise_rows,
-)
+from training.fp8.plain_quantise import SMALLEST_AMAX  # noqa: E402
+from training.fp8.qtensor import E4M3, E4M3_MAX, QTensor, dequantise  # noqa: E402
+from training.fp8.quantise import quantise_blocks, quantise_columns, quantise_rows  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -243,3 +240,38 @@ def test_columns_of_any_groups_come_back_within_the_rounding(tokens, width, seed
     value = dequantise(quantise_columns(x, groups, "x"))
     for here, there in zip(groups.spans(), groups.padded_spans(), strict=True):
         assert ((value[there] - x[here]).abs() <= LARGEST_ROUNDING * x[here].abs() * (1 + 1e-6) + 2e-5).all()
+
+
+# Which quantisers run
+
+
+def test_a_cpu_runs_the_plain_quantisers():
+    assert quantisers(torch.device("cpu")) is plain_quantise
+
+
+def test_a_device_without_fp8_runs_the_plain_quantisers_and_says_so_once(caplog):
+    for _ in range(2):
+        assert quantisers(torch.device("meta")) is plain_quantise
+    assert [each.getMessage() for each in caplog.records] == [
+        "FP8 tensors are quantised without our kernels (no CUDA device with FP8)"
+    ]
+
+
+def test_quantisers_that_differ_in_one_code_are_found():
+    def off_by_one(x, *, power_of_two):
+        codes, scales = plain_quantise.rows(x, power_of_two=power_of_two)
+        codes.view(torch.uint8)[-1, -1] ^= 1
+        return codes, scales
+
+    plain = SimpleNamespace(rows=plain_quantise.rows, columns=plain_quantise.columns)
+    assert difference(plain, torch.device("cpu")) is None
+    plain.rows = off_by_one
+    assert difference(plain, torch.device("cpu")) == "rows differ"
+
+
+def test_quantisers_that_the_device_refuses_are_found():
+    def refuse(x, *, power_of_two):
+        raise RuntimeError("no such instruction\nat line 3")
+
+    broken = SimpleNamespace(rows=plain_quantise.rows, columns=refuse)
+    assert difference(broken, torch.device("cpu")) == "columns failed: no such instruction"

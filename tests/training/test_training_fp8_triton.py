@@ -1,4 +1,4 @@
-"""Our Triton kernel: its numbers under Triton's interpreter, and that it compiles to FP8 tensor-core instructions."""
+"""Our Triton kernels: their numbers under Triton's interpreter, and that they compile to a GPU's FP8 instructions."""
 
 from __future__ import annotations
 
@@ -60,9 +60,18 @@ def test_a_layer_on_the_kernel_gives_what_emulation_gives(interpreted):
     assert weight_gradient < 1e-5
 
 
+def test_the_quantiser_kernels_are_bitwise_the_plain_quantisers(interpreted):
+    assert interpreted["quantisers"] is None
+
+
+def test_the_quantiser_kernels_mark_tiles_that_are_not_finite(interpreted):
+    assert interpreted["spoilt_scales"] == [[True, False, False, True]] * 2
+
+
 @pytest.mark.parametrize(("capability", "instruction"), [(90, "wgmma.mma_async"), (89, "mma.sync")])
-def test_the_kernel_compiles_to_fp8_tensor_core_instructions(capability, instruction, tmp_path):
+def test_the_kernels_compile_to_fp8_instructions(capability, instruction, tmp_path):
     found = run("compile", str(capability), interpret=False, cache=tmp_path)
+    assert found.pop("rows") == found.pop("columns") == ["cvt.rn.satfinite.e4m3x2.f32"]
     assert set(found) == {"*bf16 blocks", "*bf16 tiles", "*fp32 blocks", "*fp32 tiles"}
     for names in found.values():
         assert names

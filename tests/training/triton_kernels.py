@@ -12,9 +12,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from training.fp8 import triton_gemm
+from training.fp8 import triton_gemm, triton_quantise
 from training.fp8.backend import pick
-from training.fp8.quantise import dequantise, quantise_blocks, quantise_rows
+from training.fp8.fused import difference
+from training.fp8.qtensor import dequantise
+from training.fp8.quantise import quantise_blocks, quantise_rows
 from training.matmul import grouped_linear
 from training.precision import policy
 
@@ -39,7 +41,17 @@ def interpret() -> dict[str, Any]:
         "errors": errors,
         "bf16_error": _bf16_error(),
         "layer": _layer_differences(),
+        "quantisers": difference(triton_quantise, torch.device("cpu")),
+        "spoilt_scales": _spoilt_scales(),
     }
+
+
+def _spoilt_scales() -> list[list[bool]]:
+    """Which tiles of four count as finite: plain, with infinity, with NaN, plain; both kinds of scales."""
+    x = torch.ones(4, 128)
+    x[1, 5], x[2, 7] = float("-inf"), float("nan")
+    scales = [triton_quantise.rows(x, power_of_two=power_of_two)[1] for power_of_two in (False, True)]
+    return [each.isfinite().flatten().tolist() for each in scales]
 
 
 def _bf16_error() -> float:
@@ -63,8 +75,8 @@ def _layer_differences() -> list[float]:
 
 
 def compile_for(capability: int) -> dict[str, list[str]]:
-    """Tensor-core instructions in the kernel's machine-near code, by output and scales. Needs no GPU."""
-    found = {}
+    """FP8 instructions in the kernels' machine-near code, by kernel. Needs no GPU."""
+    found = {"rows": _conversions("_rows", capability), "columns": _conversions("_columns", capability)}
     for output in ("*bf16", "*fp32"):
         for in_blocks in (True, False):
             kernel = triton.compile(
@@ -75,6 +87,18 @@ def compile_for(capability: int) -> dict[str, list[str]]:
             names = re.findall(r"(?:wgmma\.mma_async|mma\.sync|tcgen05\.mma)[\w.:]*", kernel.asm["ptx"])
             found[f"{output} {'blocks' if in_blocks else 'tiles'}"] = sorted(set(names))
     return found
+
+
+def _conversions(name: str, capability: int) -> list[str]:
+    kernel = getattr(triton_quantise, name)
+    constants = {"power_of_two": True, "block": 32, "tile": 128}
+    types = {"x": "*bf16", "codes": "*fp8e4nv", "scales": "*fp32", "smallest": "fp32"}
+    signature = {each: "constexpr" if each in constants else types.get(each, "i32") for each in kernel.arg_names}
+    constexprs = {(kernel.arg_names.index(each),): value for each, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constexprs)
+    options = {"num_warps": triton_quantise.NUM_WARPS, "enable_fp_fusion": False}
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    return sorted(set(re.findall(r"cvt[\w.]*e4m3x2[\w.]*", compiled.asm["ptx"])))
 
 
 def _source(output: str, in_blocks: bool) -> ASTSource:

@@ -15,7 +15,8 @@ from training.fp8 import scaled_mm
 from training.fp8.compare import calc_diff
 from training.fp8.emulate import Emulate
 from training.fp8.groups import TokenGroups
-from training.fp8.quantise import QTensor, quantise_blocks, quantise_columns, quantise_rows
+from training.fp8.qtensor import QTensor
+from training.fp8.quantise import quantise_blocks, quantise_columns, quantise_rows
 from training.fp8.tiled import Tiled
 
 log = logging.getLogger(__name__)

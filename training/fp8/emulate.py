@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from training.fp8.groups import TokenGroups
-from training.fp8.quantise import QTensor, dequantise
+from training.fp8.qtensor import QTensor, dequantise
 from training.products import multiply, multiply_over_tokens
 
 

@@ -21,13 +21,13 @@ class FiniteWatch:
     deferred_on: frozenset[str] = frozenset({"cuda"})
     """Device types on which a look at the value would wait for the device."""
 
-    def look(self, amax: Tensor, what: str) -> None:
-        """`amax`: one value a tile. Raise NumericsError naming `what`, or count."""
-        if amax.device.type in self.deferred_on:
-            bad = amax.isfinite().logical_not_().sum()
+    def look(self, scale: Tensor, what: str) -> None:
+        """`scale`: one a tile, not finite where the tile's amax is not. Raise NumericsError naming `what`, or count."""
+        if scale.device.type in self.deferred_on:
+            bad = scale.isfinite().logical_not_().sum()
             self.counts[what] = self.counts[what] + bad if what in self.counts else bad
-        elif amax.numel() and not _is_finite(amax):
-            raise NumericsError(_text({what: int(amax.isfinite().logical_not_().sum())}))
+        elif scale.numel() and not _is_finite(scale):
+            raise NumericsError(_text({what: int(scale.isfinite().logical_not_().sum())}))
 
     def raise_if_non_finite(self) -> None:
         """Raise NumericsError naming every operation that met a bad tile since the last call."""
@@ -40,9 +40,9 @@ class FiniteWatch:
             raise NumericsError(_text(bad))
 
 
-def _is_finite(amax: Tensor) -> bool:
-    """`max` keeps NaN; one reduction is cheaper than isfinite().all()."""
-    return abs(float(amax.max())) < float("inf")
+def _is_finite(scale: Tensor) -> bool:
+    """`max` keeps NaN; one reduction is cheaper than isfinite().all(). A scale is never negative."""
+    return float(scale.max()) < float("inf")
 
 
 def _text(bad: dict[str, int]) -> str:

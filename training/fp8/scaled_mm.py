@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.fp8.groups import padded
-from training.fp8.quantise import QTensor, bytes_of, codes_of
+from training.fp8.qtensor import QTensor, bytes_of, codes_of
 
 SCALE_ROWS = 4
 """Block scales come in fours: 16 bytes, the alignment of cuBLASLt."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.fp8.groups import TILE, TokenGroups
-from training.fp8.quantise import QTensor, bytes_of, codes_of
+from training.fp8.qtensor import QTensor, bytes_of, codes_of
 
 Multiply = Callable[[QTensor, QTensor, torch.dtype], Tensor]
 """a [m, k] with 1x128 tiles, b [n, k] with tiles or 128x128 blocks, k contiguous in both -> a b^T [m, n]; any sizes."""

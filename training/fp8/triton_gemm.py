@@ -17,7 +17,7 @@ import triton.language as tl
 from torch import Tensor
 
 from training.fp8.groups import TILE
-from training.fp8.quantise import QTensor
+from training.fp8.qtensor import QTensor
 
 BLOCK_M, BLOCK_N, GROUP_M = 128, 128, 8
 NUM_WARPS, NUM_STAGES = 8, 3
