@@ -30,6 +30,11 @@ V3, LLAMA = preset("tiny-v3"), preset("tiny-llama")
             id="zero-2-with-a-pipeline",
         ),
         pytest.param(
+            {"data": 2, "expert": 2, "zero_stage": 3},
+            "parallel.zero_stage = 3: must be below 3 with expert parallelism (expert = 2)",
+            id="zero-3-with-experts-dealt-out",
+        ),
+        pytest.param(
             {"pipeline": 2, "schedule": "dualpipev", "micro_batches": 3},
             "parallel.micro_batches = 3: must be at least 2 x pipeline for dualpipev (4 with pipeline = 2)",
             id="too-few-micro-batches",

@@ -108,3 +108,15 @@ def test_all_ranks_together_are_counted() -> None:
     )
     assert total["expert"] == by_hand
     assert set(total) == {"pipe", "tensor", "data", "expert"}
+
+
+def test_zero_2_reduces_after_each_micro_batch_and_zero_3_gathers_large_tensors_for_each() -> None:
+    """All of tiny-llama's matrices have more than 1e5 values, its norms do not."""
+    two, three = (
+        rank_volumes(ParallelPlan(data=2, micro_batches=3, zero_stage=z), LLAMA, 128, BF16)[0] for z in (2, 3)
+    )
+    count = LLAMA.parameter_count()
+    large = 3 * (256 * 1024 + 256 * 512 + 256 * 1024 + 512 * 256) + 2 * 512 * 256
+    assert two == {"data.all_reduce": 3 * count * 4, "data.all_gather_into_tensor": count / 2 * 2}
+    assert three["data.reduce_scatter_tensor"] == 3 * count * 4
+    assert three["data.all_gather_into_tensor"] == (count - large + 3 * large) / 2 * 2

@@ -183,4 +183,6 @@ def _axis_of_group(deepspeed_engine: Any, context: ParallelContext) -> dict[Any,
         grid.get_slice_parallel_group(): context.tensor,
     }
     by_group |= {axis.group: axis for axis in (context.data, context.pipe, context.tensor, context.expert_data)}
+    shared = getattr(deepspeed_engine.module, "shared_weights", ())
+    by_group |= {weight.group: context.pipe for weight in shared if weight.group is not None}
     return {group: axis.name for group, axis in by_group.items() if axis.size > 1}

@@ -57,6 +57,11 @@ def _products(plan: ParallelPlan, ranks: int | None) -> Iterator[Problem]:
     if plan.pipeline > 1 and plan.zero_stage > 1:
         # DeepSpeed asserts it: a pipeline adds up gradients over micro-batches, ZeRO-2 gives them away after each.
         yield _problem("zero_stage", plan.zero_stage, "must be 1 with a pipeline", f"pipeline = {plan.pipeline}")
+    if plan.expert > 1 and plan.zero_stage > 2:
+        # DeepSpeed shards every parameter over the whole data axis there.
+        yield _problem(
+            "zero_stage", plan.zero_stage, "must be below 3 with expert parallelism", f"expert = {plan.expert}"
+        )
     if plan.schedule == "dualpipev":
         yield from _dualpipev(plan)
 

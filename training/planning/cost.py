@@ -132,18 +132,18 @@ def _reduce_s(held: HeldParameters, pricing: Pricing) -> float:
     """ZeRO-1: FP32 gradients, then parameters. 2 and 3 reduce after each micro-batch; 3 gathers before each pass."""
     plan, hardware = pricing.plan, pricing.hardware
     span, value_bytes = plan.data * plan.tensor, BYTES[pricing.policy.parameter]
+    gradient_bytes = BYTES[pricing.policy.op("optimizer.gradient").output]
     seconds = 0.0
     for parameters, ranks in _over_data(held, plan):
         gather_s = all_gather_s(parameters / ranks * value_bytes, ranks, span, hardware)
-        if plan.zero_stage == 1:
-            gradient_bytes = BYTES[pricing.policy.op("optimizer.gradient").output]
-            seconds += all_reduce_s(parameters * gradient_bytes, ranks, span, hardware) + gather_s
-        else:
-            reduce_s = (
-                all_reduce_s(parameters * value_bytes, ranks, span, hardware) / 2
-            )  # each rank wants its part only
-            gathers = 1 if plan.zero_stage == 2 else 2 * plan.micro_batches
-            seconds += plan.micro_batches * reduce_s + gathers * gather_s
+        reduce_s = all_reduce_s(parameters * gradient_bytes, ranks, span, hardware)
+        match plan.zero_stage:
+            case 1:
+                seconds += reduce_s + gather_s
+            case 2:
+                seconds += plan.micro_batches * reduce_s + gather_s
+            case _:  # a reduce-scatter is half of an all-reduce
+                seconds += plan.micro_batches * (reduce_s / 2 + 2 * gather_s)
     return seconds
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 FP32_BYTES, INT64_BYTES = 4, 8
 SCALE_TILE = 128
+ZERO_3_STAYS_VALUES, ZERO_3_LIVE_VALUES = 100_000, 1_000_000_000
 
 Volume = Mapping[str, float]
 """Bytes by "axis.purpose"."""
@@ -138,27 +139,43 @@ def _step(
 ) -> Iterator[Item]:
     layers = layers_of_rank(rank, cut, plan)
     held = held_parameters(layers, model, plan)
-    yield from _data("data", held.shared + (held.expert if plan.expert == 1 else 0), plan.data, plan, policy)
-    if plan.expert > 1:
-        yield from _data("expert_data", held.expert, plan.data // plan.expert, plan, policy)
+    if plan.expert == 1:
+        yield from _data("data", held.total, plan.data, layers, plan, policy)
+    else:
+        yield from _data("data", held.shared, plan.data, layers, plan, policy)
+        yield from _data("expert_data", held.expert, plan.data // plan.expert, layers, plan, policy)
     routers = sum(1 for layer in layers if layer.routed)
     if plan.data > 1 and routers:
         yield "data.router_counts", routers * model.n_routed_experts * INT64_BYTES
     yield from _tied(layers, cut, plan, model)
 
 
-def _data(axis: str, parameters: int, ranks: int, plan: ParallelPlan, policy: PrecisionPolicy) -> Iterator[Item]:
-    """ZeRO-1: FP32 gradients once a step, then every rank's part of the new parameters. ZeRO-2 gives gradients away
-    after each micro-batch, ZeRO-3 also collects parameters before each pass: arXiv 1910.02054, section 7."""
+def _data(
+    axis: str,
+    parameters: int,
+    ranks: int,
+    layers: Sequence[PlannedLayer],
+    plan: ParallelPlan,
+    policy: PrecisionPolicy,
+) -> Iterator[Item]:
+    """ZeRO-1: FP32 gradients once a step, then every rank's part of the new parameters. 2 and 3: gradients after each
+    micro-batch."""
     if ranks == 1 or parameters == 0:
         return
-    part_bytes = parameters / ranks * BYTES[policy.parameter]
-    if plan.zero_stage == 1:
-        yield f"{axis}.all_reduce", parameters * BYTES[policy.op("optimizer.gradient").output]
-    else:
-        yield f"{axis}.reduce", plan.micro_batches * parameters * BYTES[policy.parameter]
-    collected = 1 if plan.zero_stage < 3 else 2 * plan.micro_batches
-    yield f"{axis}.all_gather_into_tensor", collected * part_bytes
+    reductions = 1 if plan.zero_stage == 1 else plan.micro_batches
+    method = "reduce_scatter_tensor" if plan.zero_stage == 3 else "all_reduce"
+    yield f"{axis}.{method}", reductions * parameters * BYTES[policy.op("optimizer.gradient").output]
+    gathered = parameters if plan.zero_stage < 3 else _gathered_by_zero_3(layers, parameters, plan.micro_batches)
+    yield f"{axis}.all_gather_into_tensor", gathered / ranks * BYTES[policy.parameter]
+
+
+def _gathered_by_zero_3(layers: Sequence[PlannedLayer], parameters: int, micro_batches: int) -> int:
+    """DeepSpeed 0.19's defaults: tensors of up to 1e5 values stay, and are renewed once a step; of the others up to 1e9
+    values stay from a forward to its backward pass."""
+    sizes = [gemm.weights for layer in layers for gemm in layer.gemms] + [layer.looked_up for layer in layers]
+    large = sum(size for size in sizes if size > ZERO_3_STAYS_VALUES)
+    passes = micro_batches if large <= ZERO_3_LIVE_VALUES else 2 * micro_batches
+    return parameters - large + passes * large
 
 
 def _tied(
