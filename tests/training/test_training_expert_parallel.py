@@ -19,10 +19,12 @@ from tests.training.rank_functions_model import (  # noqa: E402
     updated_bias_on_ranks,
 )
 from tests.training.ranks import run_ranks  # noqa: E402
+from training.fp8.quantise import dequantise, quantise_rows  # noqa: E402
 from training.model.decoder import Decoder  # noqa: E402
 from training.model.moe import Router, update_router_bias  # noqa: E402
 from training.model.presets import preset  # noqa: E402
 from training.parallel.context import SINGLE, Axis, ParallelContext  # noqa: E402
+from training.parallel.expert import combine, dispatch, plan_route  # noqa: E402
 from training.precision import policy  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -119,6 +121,18 @@ def test_every_row_reaches_its_expert_and_comes_home(counts, policy_name):
         own = [expert for expert in range(4) for _ in range(counts[rank][expert])]
         assert back == [2 * (100 * rank + expert) for expert in own]
         assert gradient == [2 * expert for expert in own]
+
+
+@pytest.mark.parametrize("power_of_two", [False, True])
+def test_a_token_is_rounded_to_the_wires_grid_even_where_nothing_is_sent(power_of_two):
+    chosen = policy("fp8", power_of_two_scales=power_of_two)
+    rows = torch.randn(8, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
+    route = plan_route(torch.tensor([3, 5]), SINGLE)
+    sent = dispatch(rows, route, chosen, SINGLE)
+    on_grid = dequantise(quantise_rows(rows, "x", power_of_two=power_of_two))
+    assert torch.equal(sent, on_grid.bfloat16())
+    assert 0.01 < (sent - rows).norm() / rows.norm() < 0.04
+    assert torch.equal(combine(sent, route, chosen, SINGLE), sent)
 
 
 def test_balancing_counts_the_tokens_of_the_whole_data_axis():
