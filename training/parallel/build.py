@@ -22,7 +22,7 @@ from training.optim import OptimizerSettings, build_optimizer
 from training.parallel.context import ParallelContext
 from training.parallel.engine import Engine
 from training.parallel.gradients import StepGate
-from training.parallel.groups import COLLECTIVE_TIMEOUT_S, build_grid, local_device, quiet, set_timeouts
+from training.parallel.groups import build_grid, local_device, quiet
 from training.parallel.measured_costs import measured_costs
 from training.parallel.partition import contiguous_partition, layer_costs
 from training.parallel.pipeline import pipeline_module, shared_weights
@@ -48,11 +48,9 @@ def build_engine(
     gradient_clipping: float,
     measure_layers: bool = False,
     on_instruction: OnInstruction | None = None,
-    timeout_s: float = COLLECTIVE_TIMEOUT_S,
 ) -> Engine:
     """`gradient_clipping`: largest norm of all gradients together, 0 for no limit. `measure_layers`: cut the pipeline
-    by measured instead of estimated cost; then the cut may differ from one start to the next. `timeout_s`: how long a
-    collective in DeepSpeed's own groups waits for a silent peer.
+    by measured instead of estimated cost; then the cut may differ from one start to the next.
 
     Collective. Raise ConfigError for a plan that the model cannot follow.
     """
@@ -73,7 +71,6 @@ def build_engine(
         module, grid = Layers(layers, arguments), build_grid(plan)
     initialise(module, config, seed)
     engine = _deepspeed_engine(module, config, plan, policy, optimizer, clipping=gradient_clipping, grid=grid)
-    set_timeouts(timeout_s)
     parts: dict[str, Any] = {
         "clock": StepClock(on_instruction),
         "gate": StepGate(context, clipping=gradient_clipping, device=local_device()),

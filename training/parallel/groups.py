@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import io
+import itertools
 import logging
 import os
 import warnings
@@ -35,8 +36,8 @@ def open_groups(plan: ParallelPlan, *, timeout_s: float = COLLECTIVE_TIMEOUT_S) 
     """Join all ranks of `plan` and return where this one stands. RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
     MASTER_PORT come from the environment. gloo without a GPU, else NCCL.
 
-    A collective whose peer is silent for `timeout_s` ends in an error. Raise ConfigError when the launcher started
-    another number of ranks than the plan has, Unavailable when the other ranks do not come within `timeout_s`.
+    A collective whose peer is silent for `timeout_s` ends in an error, DeepSpeed's included. Raise ConfigError when the
+    launcher started another number of ranks than the plan has, Unavailable when the others do not come in time.
     """
     _check_launch(plan)
     # Said once per rank by torch 2.13 of a call that DeepSpeed makes.
@@ -46,16 +47,14 @@ def open_groups(plan: ParallelPlan, *, timeout_s: float = COLLECTIVE_TIMEOUT_S) 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     try:
         with quiet():
-            _join(timeout_s)
-            context = _context(plan)
+            _join(datetime.timedelta(seconds=timeout_s))
+            return _context(plan)
     except (dist.DistNetworkError, dist.DistStoreError) as cause:
         raise Unavailable(f"rendezvous at {os.environ['MASTER_ADDR']}: {_first_line(cause)}") from cause
-    set_timeouts(timeout_s)
-    return context
 
 
 def close_groups() -> None:
-    """Leave nothing behind: after it another plan can be opened in this process. Needs no other rank."""
+    """After it, another plan can be opened in this process. Needs no other rank. The rendezvous' socket stays."""
     if dist.is_initialized():
         deepspeed.comm.destroy_process_group()
     # DeepSpeed keeps a handle of the destroyed backend, and asks it again at the next start.
@@ -73,13 +72,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         log.setLevel(max(level, logging.WARNING))
-
-
-def set_timeouts(timeout_s: float) -> None:
-    """For every group that exists: DeepSpeed opens its own, with torch's 30 minutes."""
-    timeout = datetime.timedelta(seconds=timeout_s)
-    for group in list(dist.distributed_c10d._world.pg_map):
-        dist.distributed_c10d._set_pg_timeout(timeout, group)
 
 
 def on_gpu() -> bool:
@@ -103,15 +95,36 @@ def _check_launch(plan: ParallelPlan) -> None:
     )
 
 
-def _join(timeout_s: float) -> None:
+def _join(timeout: datetime.timedelta) -> None:
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if on_gpu():
         torch.cuda.set_device(local_device())
-    deepspeed.init_distributed(
-        dist_backend="nccl" if on_gpu() else "gloo",
-        auto_mpi_discovery=False,
-        verbose=False,
-        timeout=datetime.timedelta(seconds=timeout_s),
+    dist.init_process_group(
+        "nccl" if on_gpu() else "gloo",
+        store=_store(rank, world_size, timeout),
+        rank=rank,
+        world_size=world_size,
+        timeout=timeout,
+        device_id=local_device() if on_gpu() else None,
     )
+    deepspeed.init_distributed(auto_mpi_discovery=False, verbose=False)  # wraps what is there
+    # It opens groups of its own, otherwise with torch's 10 or 30 minutes.
+    deepspeed.comm.comm.cdb.new_group = lambda ranks: dist.new_group(ranks, timeout=timeout)
+
+
+_stores: dict[tuple[str, str], Any] = {}
+_opened = itertools.count()
+
+
+def _store(rank: int, world_size: int, timeout: datetime.timedelta) -> Any:
+    """One socket for all plans of a process, and a name space for each: a rank that opens the next plan early would
+    otherwise write into the old server while its owner takes it down."""
+    address = (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
+    if address not in _stores:
+        host, port = address
+        _stores[address] = dist.TCPStore(host, int(port), world_size, is_master=rank == 0, timeout=timeout)
+    _stores[address].set_timeout(timeout)
+    return dist.PrefixStore(f"plan-{next(_opened)}", _stores[address])
 
 
 def build_grid(plan: ParallelPlan) -> Any:
