@@ -17,6 +17,7 @@ def product(left: Tensor, right: Tensor, output: torch.dtype, out: Tensor | None
     if left.device.type == "cpu" or left.dtype is torch.float32:
         return torch.mm(left.float(), right.float(), out=out)
     if output is left.dtype:
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False  # or partial sums meet in BF16
         return left @ right
     return torch.mm(left, right, out_dtype=torch.float32)
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("triton", reason="Triton is not installed: its interpreter runs our kernel without a GPU")
+pytest.importorskip(
+    "triton", minversion="3.9", reason="needs Triton 3.9: older interpreters fail on a loop whose bound is no constant"
+)
 
 pytestmark = pytest.mark.torch
 
