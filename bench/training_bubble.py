@@ -8,7 +8,7 @@ from typing import Any
 from training.planning.bubble_formula import formula_fraction
 from training.planning.frequency import FrequencyPlan, FrequencyTask
 from training.planning.frequency_by_pass import plan_by_pass
-from training.planning.frequency_by_rank import plan_by_rank
+from training.planning.frequency_by_rank import RANK_TOLERANCE_FRACTION, plan_by_rank
 from training.planning.power_model import EMULATED, emulated_profile
 from training.planning.replay import StageTimes, replay_schedule, uniform
 
@@ -20,7 +20,6 @@ UNEVEN = StageTimes(forward_s=(0.08, 0.10, 0.10, 0.14), backward_s=(0.16, 0.20, 
 """Four stages: the first light (embedding), the last heavy (two heads), as a cut by whole layers leaves them."""
 
 MICRO_BATCHES = 16
-RANK_TOLERANCE_FRACTION = 0.01
 
 Measured = Mapping[tuple[str, int, int], float]
 

@@ -22,6 +22,9 @@ from training.planning.instructions import Compute
 from training.planning.slack import length_s
 
 DEFAULT_REPLAYS = 5000
+RANK_TOLERANCE_FRACTION = 0.01
+"""A tolerance to plan with. With none, ranks before the slowest keep their highest clock: the first and the last
+micro-batch pass them on the longest path, however much they wait in between. A clock a pass knows the difference."""
 
 
 @dataclass(frozen=True, slots=True)

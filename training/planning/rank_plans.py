@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from training.errors import ConfigError, require
@@ -53,22 +53,27 @@ class Ranking:
 def rank_plans(question: Question, *, order: str = "time", top: int = 10) -> Ranking:
     """The `top` plans by predicted step time or by energy, the other one breaking ties.
 
-    Raise ConfigError for an unknown order, and when no plan can run: its line names the commonest reason.
+    Raise ConfigError for an unknown order, and when no plan can run: its line says what was closest to it.
     """
     require(order in ORDERS, "order", order, f"must be one of {', '.join(ORDERS)}")
     refused: Counter[str] = Counter()
     feasible: list[RankedPlan] = []
-    tried = 0
+    tried, too_large_bytes = 0, []
     for plan in candidates(question):
         tried += 1
         reasons = _reasons(plan, question)
+        if not reasons:
+            needed_bytes = predicted_memory_bytes(plan, question.model, question.sequence_length, question.policy)
+            if needed_bytes > MEMORY_FRACTION * question.hardware.memory_bytes:
+                too_large_bytes.append(needed_bytes)
+                reasons = {_memory_rule(question)}
         refused.update(reasons)
         if not reasons:
-            predicted = predict_step(plan, question.model, question.sequence_length, question.policy, question.hardware)
-            feasible.append(RankedPlan(plan, predicted))
+            feasible.append(RankedPlan(plan, _predicted(plan, question)))
     if not feasible:
-        (rule, count), *_ = refused.most_common(1) or [("global_sequences: must be divisible by some data axis", 0)]
-        raise ConfigError(f"gpus = {question.gpus}: none of {tried} plans can run; {count} of them: {rule}")
+        raise ConfigError(
+            f"gpus = {question.gpus}: none of {tried} plans can run; {_closest(question, refused, too_large_bytes)}"
+        )
     feasible.sort(key=_by_time if order == "time" else _by_energy)
     return Ranking(best=tuple(feasible[:top]), tried=tried, feasible=len(feasible), refused=dict(refused.most_common()))
 
@@ -111,10 +116,25 @@ def _reasons(plan: ParallelPlan, question: Question) -> set[str]:
         return {problem.rule for problem in problems}
     if plan.tensor > question.hardware.gpus_per_node:
         return {"parallel.tensor: must stay inside a node"}
-    room_bytes = MEMORY_FRACTION * question.hardware.memory_bytes
-    if predicted_memory_bytes(plan, question.model, question.sequence_length, question.policy) > room_bytes:
-        return {f"memory: must fit into {MEMORY_FRACTION:.0%} of {question.hardware.memory_bytes / 1e9:.0f} GB"}
     return set()
+
+
+def _memory_rule(question: Question) -> str:
+    return f"memory: must fit into {MEMORY_FRACTION:.0%} of {question.hardware.memory_bytes / 1e9:.0f} GB"
+
+
+def _predicted(plan: ParallelPlan, question: Question) -> PredictedStep:
+    return predict_step(plan, question.model, question.sequence_length, question.policy, question.hardware)
+
+
+def _closest(question: Question, refused: Counter[str], too_large_bytes: Sequence[float]) -> str:
+    """A plan that only lacks memory is closer than one that breaks a rule."""
+    if too_large_bytes:
+        return f"{_memory_rule(question)}, and the smallest needs {min(too_large_bytes) / 1e9:.3g} GB"
+    if refused:
+        rule, count = refused.most_common(1)[0]
+        return f"{count} of them: {rule}"
+    return f"no data axis divides global_sequences = {question.global_sequences}"
 
 
 def _by_time(ranked: RankedPlan) -> tuple[float, float]:
