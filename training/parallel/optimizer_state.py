@@ -14,6 +14,7 @@ from itertools import groupby
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
@@ -24,9 +25,11 @@ from deepspeed.utils import (
 )
 from torch import Tensor, nn
 
+from training.errors import TrainingError, Unavailable
 from training.model.hf_names import Shard, named_shards
 from training.optim import MOMENTS
 from training.parallel.context import Axis, ParallelContext
+from training.parallel.groups import local_device
 from training.parallel.shards import Part
 
 MASTER, BUFFER = "master", "buffer"
@@ -73,9 +76,24 @@ class OptimizerState:
     def load(self, read: Read, *, steps: int) -> None:
         """Take over a state that `steps` optimiser steps led to, and the weights with it. Collective.
 
-        `read` is asked on every rank for what the rank holds.
+        `read` is asked on every rank for what the rank holds. Raise what it raises; Unavailable on the other ranks.
         """
         self._start()
+        failure: TrainingError | None = None
+        try:
+            self._take_over(read, steps)
+        except TrainingError as error:
+            failure = error  # the others must not wait for this rank in the collective below
+        failed = torch.zeros(dist.get_world_size(), device=local_device())
+        failed[dist.get_rank()] = failure is not None
+        dist.all_reduce(failed)
+        if failure is not None:
+            raise failure
+        if failed.any():
+            raise Unavailable(f"rank {int(failed.argmax())} could not load the state")
+        _spread_weights(self._optimizer)
+
+    def _take_over(self, read: Read, steps: int) -> None:
         for master in _masters(self._optimizer):
             self._optimizer.optimizer.state[master]["step"] = steps
         for shards in _by_tensor(self._module):
@@ -85,7 +103,6 @@ class OptimizerState:
             elif getattr(tensor, "_hp_mapping", self) is not None:  # None: other data ranks keep its state
                 for kind in (MASTER, *self._moments):
                     _set(tensor, kind, _joined(shards, kind, read))
-        _spread_weights(self._optimizer)
 
     def _start(self) -> None:
         """Make the moments and link them: DeepSpeed would only in the first step."""
