@@ -122,7 +122,9 @@ def _store(rank: int, world_size: int, timeout: datetime.timedelta) -> Any:
     address = (os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"])
     if address not in _stores:
         host, port = address
-        _stores[address] = dist.TCPStore(host, int(port), world_size, is_master=rank == 0, timeout=timeout)
+        # As torch's own env:// does: a launcher that says so has opened the server already.
+        serves = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+        _stores[address] = dist.TCPStore(host, int(port), world_size, is_master=serves, timeout=timeout)
     _stores[address].set_timeout(timeout)
     return dist.PrefixStore(f"plan-{next(_opened)}", _stores[address])
 
