@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from job_wrappers.training.model_choice import model_in, model_named
+from job_wrappers.training.model_choice import model_named, model_of
 from job_wrappers.training.words import percent, scaled
 from training.model.presets import PRESETS as MODELS
 from training.planning.frequency import FrequencyTask
@@ -95,9 +95,8 @@ def _asked(model: str, global_sequences: int, sequence_length: int, chosen: Prec
         sizes = {"global_sequences": global_sequences, "sequence_length": sequence_length}
         return {"model": model_named(model), "policy": chosen, **sizes}
     config = read_config(Path(model))
-    known = config.model
     return {
-        "model": model_in(known.folder) if known.folder is not None else model_named(known.preset or ""),
+        "model": model_of(config.model),
         "policy": config.precision.chosen(),
         "global_sequences": config.batch.global_sequences,
         "sequence_length": config.data.sequence_length,

@@ -8,6 +8,7 @@ from pathlib import Path
 from training.errors import ConfigError
 from training.model.config import ModelConfig
 from training.model.presets import PRESETS, preset
+from training.run.config_tables import ModelTable
 
 
 def model_named(text: str) -> ModelConfig:
@@ -18,6 +19,11 @@ def model_named(text: str) -> ModelConfig:
     if folder.is_dir():
         return model_in(folder)
     raise ConfigError(f"model = {text}: must be one of {', '.join(PRESETS)} or a folder with a config.json")
+
+
+def model_of(table: ModelTable) -> ModelConfig:
+    """What a run's [model] names."""
+    return model_in(table.folder) if table.folder is not None else model_named(table.preset or "")
 
 
 def model_in(folder: Path) -> ModelConfig:

@@ -64,6 +64,10 @@ class RollMember:
         raise Unavailable(f"rank 0 on {self._place.nodes[0]} was still waiting for others after {timeout_s:.0f} s")
 
     @property
+    def joined(self) -> bool:
+        return self._lines is not None
+
+    @property
     def local_address(self) -> str | None:
         return None if self._lines is None else str(self._lines.connection.getsockname()[0]).removeprefix("::ffff:")
 

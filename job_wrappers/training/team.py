@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 
@@ -71,8 +71,11 @@ class Team:
 
     def say_failure(self, text: str) -> None:
         """Once for all ranks: rank 0 prints, and prints the same words only once."""
-        if self._member is not None:
+        if self._member is not None and self._member.joined:
             self._member.leave(failed=text)
+        elif self._member is not None:
+            if self.place.local_rank == 0:  # nobody to say it for us; once a node
+                say(f"rank {self.place.rank} on {self.place.node_name}: {text}")
         elif text not in self._said:
             self._said.add(text)
             say(text)
@@ -91,7 +94,11 @@ class Team:
         self._noticed.wait(within_s)
         return self.lost
 
-    def end(self, exit_code: int) -> None:
+    def end_later(self, exit_code: int) -> None:
+        """At the latest after LOST_GRACE_S, whatever this process then waits for."""
+        _end_later(exit_code, LOST_GRACE_S)
+
+    def end(self, exit_code: int) -> NoReturn:
         """Ends the process without Python's own clean-up, which may wait for peers that are gone; it also keeps the
         connection to rank 0 open until the exit code stands."""
         sys.stdout.flush()

@@ -198,7 +198,7 @@ def test_strangers_are_hung_up_on(line: bytes) -> None:
 def test_a_second_process_with_the_same_rank_does_not_take_its_place(site: Callable[[int], Site]) -> None:
     made = site(3)
     made.come(1)
-    assert wait_for(lambda: made.members[1].local_address is not None, timeout_s=WAIT_S)
+    assert wait_for(lambda: made.members[1].joined, timeout_s=WAIT_S)
     with socket.create_connection(("127.0.0.1", made.call.port), timeout=WAIT_S) as twin:
         twin.sendall(json.dumps({"hello": made.key, "rank": 1, "node": "n2", "pid": 1}).encode() + b"\n")
         assert twin.recv(100) == b""
