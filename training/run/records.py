@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -12,26 +14,45 @@ from typing import Any
 from training.errors import StorageError
 from training.run.listener import NullListener, RunEvent, StepRecord
 
+log = logging.getLogger(__name__)
+
 STEPS_FILE, EVENTS_FILE = "steps.jsonl", "events.jsonl"
 
 
 class RecordFiles(NullListener):
-    """Writes what it hears. `begin_after_step` drops later steps of an earlier, lost attempt: the curve stays one."""
+    """Writes what it hears. What a full disk refuses is kept, and written once there is room."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._waiting: dict[str, list[str]] = {STEPS_FILE: [], EVENTS_FILE: []}
+        self._warned = False
 
     def begin_after_step(self, step: int) -> None:
-        """Raise StorageError when the folder cannot be written."""
+        """Drop later steps of an attempt that was lost, so that the curve stays one.
+
+        Raise StorageError when the folder cannot be written.
+        """
         kept = [record for record in _lines(self._folder / STEPS_FILE) if _step_of(record) <= step]
         _replace(self._folder / STEPS_FILE, kept)
         _replace(self._folder / EVENTS_FILE, list(_lines(self._folder / EVENTS_FILE)))
 
     def on_step(self, record: StepRecord) -> None:
-        _append(self._folder / STEPS_FILE, asdict(record))
+        self._append(STEPS_FILE, asdict(record))
 
     def on_event(self, event: RunEvent) -> None:
-        _append(self._folder / EVENTS_FILE, asdict(event))
+        self._append(EVENTS_FILE, asdict(event))
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        waiting = self._waiting[name]
+        waiting.append(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
+        try:
+            _append(self._folder / name, "".join(waiting))
+        except OSError as cause:
+            if not self._warned:
+                log.warning("%s: %s; records wait for room", self._folder / name, cause.strerror)
+            self._warned = True
+        else:
+            waiting.clear()
 
 
 def read_steps(folder: Path) -> list[StepRecord]:
@@ -61,13 +82,18 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
             continue  # torn in the middle by a crash and appended to since; no reader can use it
 
 
-def _append(path: Path, record: Mapping[str, Any]) -> None:
-    line = json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"
-    try:
-        with path.open("a") as file:
-            file.write(line)
-    except OSError as cause:
-        raise StorageError(f"{path}: {cause.strerror}") from cause
+def _append(path: Path, text: str) -> None:
+    """All of it or nothing. Raise OSError when the disk refuses."""
+    data = text.encode()
+    with path.open("ab", buffering=0) as file:
+        before_bytes = file.seek(0, os.SEEK_END)
+        try:
+            written_bytes = file.write(data)
+            if written_bytes != len(data):  # the last that fits on a full disk
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            file.truncate(before_bytes)
+            raise
 
 
 def _replace(path: Path, records: list[dict[str, Any]]) -> None:

@@ -22,6 +22,10 @@ not; so much later it ends the process with a traceback and exit code 1."""
 Say = Callable[[str], None]
 
 
+def to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 class Watchdog:
     """A context around everything that may hang; `progress` pushes the end away."""
 
@@ -45,6 +49,10 @@ class Watchdog:
         """Something was done; `what` begins now."""
         self._what, self._since_s = what, time.monotonic()
         faulthandler.dump_traceback_later(self._limit_s * (1.0 + LAST_RESORT_FRACTION) + SAY_S, exit=True)
+
+    def doing(self) -> str:
+        """What began last."""
+        return self._what
 
     def _watch(self) -> None:
         while not self._stopped.wait(self._left_s()):
