@@ -14,7 +14,7 @@ _EXAMPLE = """\
 preset = "tiny-v3"              # or: folder = "a Hugging Face folder" (its sizes and weights)
 
 [data]
-dataset = "data/train"          # made by: slurm-power-train prepare FILES --to data/train
+dataset = "data/train"          # made by: slurm-power-train prepare FILES --out data/train
 sequence_length = 256           # tokens
 held_out_fraction = 0.02        # or: held_out = "data/held-out"
 evaluate_every_steps = 100
