@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from job_wrappers.training.attempts import find_run_folder
-from job_wrappers.training.report import (
-    ATTEMPT_HEADINGS,
-    BYTES_HEADINGS,
-    Row,
-    as_json,
-    attempt_rows,
-    bytes_rows,
-    read_report,
-    run_rows,
-)
+from job_wrappers.training.report import print_report, read_report, report_json
 
 
 @click.command()
@@ -38,17 +27,6 @@ def report(run: str, page: Path | None, json_asked: bool) -> None:
 
         write_html(found, page)
     if json_asked:
-        click.echo(json.dumps(as_json(found), indent=2))
-        return
-    console = Console(highlight=False, markup=False)
-    console.print(_table((found.folder.name, ""), run_rows(found)))
-    for number, row in enumerate(attempt_rows(found), start=1):
-        console.print(_table((f"attempt {number}", ""), zip(ATTEMPT_HEADINGS[1:], row[1:], strict=True)))
-    console.print(_table(BYTES_HEADINGS, bytes_rows(found)))
-
-
-def _table(headings: Row, rows: Iterable[Row]) -> Table:
-    table = Table(*headings, title_justify="left")
-    for row in rows:
-        table.add_row(*row)
-    return table
+        click.echo(json.dumps(report_json(found), indent=2))
+    else:
+        print_report(found, Console(highlight=False, markup=False))

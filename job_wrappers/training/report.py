@@ -1,112 +1,166 @@
-"""A run's report: what is read from its folder, as rows for people and as JSON for programs."""
+"""A run's report: its figures as rows for people, on a terminal too, and as JSON for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from job_wrappers.training.attempts import Attempt, read_attempts
-from job_wrappers.training.summary import AttemptSummary, RunSummary, summarise
+from rich.console import Console
+from rich.table import Table
+
+from job_wrappers.training.attempts import Attempt
+from job_wrappers.training.report_figures import AttemptFigures, RunFigures, run_figures
+from job_wrappers.training.report_read import RunRecords, read_run
 from job_wrappers.training.words import local_time, number, percent, plan_text, scaled
-from training.errors import ConfigError
-from training.run.listener import RunEvent, StepRecord
-from training.run.records import read_events, read_steps
 
 Row = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    folder: Path
-    attempts: list[Attempt]
-    steps: list[StepRecord]
-    events: list[RunEvent]
-    summary: RunSummary
+    records: RunRecords
+    figures: RunFigures
 
 
 def read_report(folder: Path) -> Report:
-    """Raise ConfigError when no run has begun there."""
-    attempts, steps = read_attempts(folder), read_steps(folder)
-    if not attempts:
-        raise ConfigError(f"run folder = {folder}: no run has begun there")
-    return Report(folder, attempts, steps, read_events(folder), summarise(attempts, steps))
+    """Raise ConfigError, in one line, for a folder that does not hold a readable run."""
+    records = read_run(folder)
+    return Report(records, run_figures(records))
 
 
-def as_json(report: Report) -> dict[str, Any]:
+def report_json(report: Report) -> dict[str, Any]:
+    """Keys are frozen by a test. null: unknown, and `unknown` says why."""
     attempts = [
-        {
-            "job_id": attempt.begin.job_id,
-            "restart_count": attempt.begin.restart_count,
-            "nodes": list(attempt.begin.nodes),
-            "began_at_unix_s": attempt.begin.began_at_unix_s,
-            "ended_at_unix_s": attempt.end.ended_at_unix_s if attempt.end else None,
-            "exit_code": attempt.end.exit_code if attempt.end else None,
-            "reason": attempt.end.reason if attempt.end else None,
-            **asdict(summary),
-        }
-        for attempt, summary in zip(report.attempts, report.summary.attempts, strict=True)
+        {**_facts(attempt), **asdict(figures)}
+        for attempt, figures in zip(report.records.attempts, report.figures.attempts, strict=True)
     ]
-    return {"folder": str(report.folder), **asdict(report.summary), "attempts": attempts}
+    return {"folder": str(report.records.folder), **asdict(report.figures), "attempts": attempts}
 
 
-def run_rows(report: Report) -> list[Row]:
-    summary, last = report.summary, report.attempts[-1]
-    planned = last.begin.steps
+def print_report(report: Report, console: Console) -> None:
+    """Names on the left, so that it reads on a narrow terminal too."""
+    _print(console, (report.records.folder.name, ""), run_rows(report.figures))
+    for attempt, figures in zip(report.records.attempts, report.figures.attempts, strict=True):
+        _print(console, (f"attempt {figures.number}", ""), attempt_rows(attempt, figures))
+        if figures.traffic:
+            _print(console, BYTES_HEADINGS, bytes_rows(figures))
+    if report.figures.micro_batch_changes:
+        _print(console, CHANGE_HEADINGS, change_rows(report.figures))
+
+
+def run_rows(figures: RunFigures) -> list[Row]:
+    def said(name: str, words: Callable[[float], str]) -> str:
+        return _said(getattr(figures, name), figures.unknown, name, words)
+
+    rows: list[Row] = [
+        ("Steps", f"{figures.steps} of {figures.planned_steps}"),
+        ("Tokens", f"{figures.tokens:,}"),
+        ("Loss, first step", said("first_loss", "{:.4f}".format)),
+        ("Loss, last step", said("last_loss", "{:.4f}".format)),
+        ("Loss, held-out text", said("held_out_loss", lambda loss: f"{loss:.4f} at step {figures.held_out_step}")),
+        ("Step time, median / 95 %", f"{said('step_s', _seconds)} / {number(figures.step_s_p95, '.3f')} s"),
+        ("Tokens/s, median", said("tokens_per_s", "{:,.0f}".format)),
+        ("Model FLOP/s utilisation", said("model_flops_utilisation", percent)),
+        ("Energy, lost work included", said("used_joules", lambda joules: scaled(joules, "J"))),
+        ("Energy per token", said("joules_per_token", _per_token)),
+        ("Restarts", str(figures.restarts)),
+        ("Micro-batch changes", str(len(figures.micro_batch_changes))),
+    ]
+    if figures.torn_lines:
+        rows.append(("Lines torn by a crash", f"{figures.torn_lines}, left out"))
+    return rows
+
+
+def attempt_rows(attempt: Attempt, figures: AttemptFigures) -> list[Row]:
+    begin, end = attempt.begin, attempt.end
+
+    def said(name: str, words: Callable[[float], str]) -> str:
+        return _said(getattr(figures, name), figures.unknown, name, words)
+
+    peak = "" if figures.peak_flops_per_s is None else f" of the stated {scaled(figures.peak_flops_per_s, 'FLOP/s')}"
     return [
-        ("Steps", f"{summary.steps} of {planned}"),
-        ("Tokens", f"{summary.tokens:,}"),
-        ("Loss, first step", number(summary.first_loss, ".4f")),
-        ("Loss, last step", number(summary.last_loss, ".4f")),
-        ("Loss, held-out text", number(summary.held_out_loss, ".4f")),
-        ("Energy, lost work included", scaled(summary.used_joules, "J")),
-        ("Energy per token", scaled_small(summary.joules_per_token)),
-        ("Peak that utilisation is quoted against", scaled(last.begin.peak_flops_per_s, "FLOP/s")),
-        ("Ended", last.end.reason if last.end else "still runs, or was killed"),
+        ("Job", "none" if begin.job_id is None else f"{begin.job_id}, start {begin.restart_count + 1}"),
+        ("Nodes", ", ".join(begin.nodes)),
+        ("Plan", plan_text(figures.plan)),
+        ("Most steps with", f"{figures.micro_batches} micro-batches of {figures.micro_sequences}"),
+        ("Began", local_time(begin.began_at_unix_s)),
+        ("Resumed from step", "fresh start" if begin.resumed_from_step is None else str(begin.resumed_from_step)),
+        ("Ended", f"{local_time(end.ended_at_unix_s)}: {end.reason}" if end else "it runs, or was killed"),
+        ("Steps that count", str(figures.steps)),
+        ("Step time, median / 95 %", f"{said('step_s', _seconds)} / {number(figures.step_s_p95, '.3f')} s"),
+        ("Paused by the ramp limit", f"{figures.pause_s:.1f} s"),
+        ("Tokens/s, median", said("tokens_per_s", "{:,.0f}".format)),
+        ("Model FLOP/s utilisation", said("model_flops_utilisation", lambda share: percent(share) + peak)),
+        ("Energy", said("used_joules", lambda joules: scaled(joules, "J"))),
+        ("Energy per token", said("joules_per_token", _per_token)),
+        ("Power, training", said("mean_watts", "{:,.0f} W".format)),
+        ("Power, before the first step", said("standing_watts", "{:,.0f} W".format)),
+        ("Bubble, by formula", percent(figures.bubble_formula_fraction)),
+        ("Bubble, replayed", said("bubble_replay_fraction", percent)),
+        ("Bubble, measured", said("bubble_measured_fraction", percent)),
+        ("Bubble's share of the energy", said("bubble_energy_fraction", percent)),
     ]
 
 
-ATTEMPT_HEADINGS = (
-    "attempt", "job", "plan", "began", "steps", "s/step", "tokens/s", "utilisation", "W", "J/token",
-    "bubble: formula / replay / measured",
-)  # fmt: skip
+BYTES_HEADINGS = ("axis", "bytes a step", "by formula", "ratio")
 
 
-def attempt_rows(report: Report) -> Iterator[Row]:
-    for attempt, part in zip(report.attempts, report.summary.attempts, strict=True):
-        begin = attempt.begin
-        job = "-" if begin.job_id is None else f"{begin.job_id}.{begin.restart_count}"
+def bytes_rows(figures: AttemptFigures) -> Iterator[Row]:
+    for part in figures.traffic:
+        measured, formula = scaled(part.measured_bytes, "B"), scaled(part.formula_bytes, "B")
+        yield part.axis, measured, formula, number(part.measured_per_formula, ".3f")
+
+
+CHANGE_HEADINGS = ("from step", "micro-batch", "took effect after", "s/step", "W")
+
+
+def change_rows(figures: RunFigures) -> Iterator[Row]:
+    for change in figures.micro_batch_changes:
         yield (
-            str(part.number),
-            job,
-            plan_text(part.plan),
-            local_time(begin.began_at_unix_s),
-            str(part.steps),
-            number(part.step_s, ".3f"),
-            number(part.tokens_per_s, ",.0f"),
-            percent(part.model_flops_utilisation),
-            number(part.mean_watts, ",.0f"),
-            scaled_small(part.joules_per_token),
-            " / ".join(map(percent, _bubbles(part))),
+            str(change.step),
+            f"{change.sequences_before} to {change.sequences_after}",
+            f"{change.effect_s:.2f} s",
+            f"{number(change.step_s_before, '.3f')} to {change.step_s_after:.3f}",
+            f"{number(change.watts_before, ',.0f')} to {number(change.watts_after, ',.0f')}",
         )
 
 
-BYTES_HEADINGS = ("attempt", "axis", "measured per step", "formula per step", "measured / formula")
+def _said(value: float | None, unknown: Mapping[str, str], name: str, words: Callable[[float], str]) -> str:
+    return f"unknown: {unknown[name]}" if value is None else words(value)
 
 
-def bytes_rows(report: Report) -> Iterator[Row]:
-    for part in report.summary.attempts:
-        for axis in sorted({*part.bytes_by_axis, *part.bytes_formula_by_axis}):
-            measured, formula = part.bytes_by_axis.get(axis), part.bytes_formula_by_axis.get(axis)
-            ratio = measured / formula if measured is not None and formula else None
-            yield str(part.number), axis, scaled(measured, "B"), scaled(formula, "B"), number(ratio, ".3f")
+def _seconds(value: float) -> str:
+    return f"{value:.3f}"
 
 
-def scaled_small(value: float | None) -> str:
-    """Joules per token: may be far below 1."""
-    return "-" if value is None else f"{value:.3g} J"
+def _per_token(joules: float) -> str:
+    """May be far below 1."""
+    return f"{joules:.3g} J"
 
 
-def _bubbles(part: AttemptSummary) -> tuple[float | None, ...]:
-    return part.bubble_formula_fraction, part.bubble_replay_fraction, part.bubble_measured_fraction
+def _facts(attempt: Attempt) -> dict[str, Any]:
+    begin, end = attempt.begin, attempt.end
+    return {
+        "job_id": begin.job_id,
+        "restart_count": begin.restart_count,
+        "nodes": list(begin.nodes),
+        "policy": begin.policy,
+        "parameters": begin.parameters,
+        "world_size": begin.world_size,
+        "resumed_from_step": begin.resumed_from_step,
+        "began_at_unix_s": begin.began_at_unix_s,
+        "ended_at_unix_s": end.ended_at_unix_s if end else None,
+        "exit_code": end.exit_code if end else None,
+        "reason": end.reason if end else None,
+    }
+
+
+def _print(console: Console, headings: Row, rows: Iterable[Row]) -> None:
+    table = Table(*headings)
+    for column in table.columns:
+        column.overflow = "fold"
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -2,113 +2,104 @@
 
 from __future__ import annotations
 
-import io
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import matplotlib
-
-matplotlib.use("Agg")
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from job_wrappers.training.attempts import Attempt, Trace
-from job_wrappers.training.summary import joules_per_token_curve, steps_by_attempt
-from training.run.listener import RunEvent, StepRecord
+from job_wrappers.training.attempts import Attempt
+from job_wrappers.training.report_energy import joules_per_token_curve, watts_curve
+from job_wrappers.training.report_figures import steps_by_attempt
+from job_wrappers.training.report_marks import Marks, draw_over_minutes, draw_over_steps, legend_handles
+from job_wrappers.training.report_style import (
+    CURVES,
+    FIRST,
+    SECOND,
+    THIRD,
+    as_svg,
+    from_zero,
+    new_axes,
+    second_axis,
+    styled,
+    whole_steps,
+)
+from job_wrappers.training.words import local_time
+from training.run.listener import StepRecord
 
 MAX_POINTS = 1500
 """More than this on a curve only makes the page heavy: neighbours are averaged."""
 
-MARKED = {
-    "resumed": "#117a65",
-    "power_signal": "#c0392b",
-    "micro_batch_changed": "#7d3c98",
-    "checkpoint_failed": "#c0392b",
-    "checkpoint_saved": "#aab7b8",
-}
-CURVE, SECOND = "#2471a3", "#d68910"
+TOKEN_WINDOW_S = 2.0
 STEP = "step"
 
 Value = Callable[[StepRecord], float | None]
 
 
-def loss_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
-    figure, axes = _axes("Loss", "nats per token", STEP)
-    _curve(axes, steps, lambda step: step.loss, CURVE, "training")
+@styled()
+def loss_plot(steps: Sequence[StepRecord], marks: Marks) -> str:
+    figure, axes = new_axes("Loss", "nats per token", STEP)
+    _curve(axes, steps, lambda step: step.loss, FIRST, "training")
     held_out = [(float(step.step), step.held_out_loss) for step in steps if step.held_out_loss is not None]
     if held_out:
-        axes.plot(*_columns(held_out), marker="o", markersize=3, color=SECOND, label="held-out text")
-    _mark(axes, events)
-    axes.legend(loc="upper right")
-    return _svg(figure)
+        axes.plot(*_columns(held_out), marker="o", markersize=4, color=SECOND, label="held-out text")
+    draw_over_steps(axes, marks)
+    whole_steps(axes)
+    curves, _ = axes.get_legend_handles_labels()
+    figure.legend(handles=[*curves, *legend_handles(marks)], loc="outside lower center", ncols=3)
+    return as_svg(figure, "Training and held-out loss over the steps")
 
 
-def speed_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
-    figure, axes = _axes("Speed", "tokens/s", STEP, CURVE)
-    _curve(axes, steps, lambda step: step.tokens_per_s, CURVE, "tokens/s")
-    axes.set_ylim(bottom=0)
-    durations = axes.twinx()
+@styled()
+def speed_plot(steps: Sequence[StepRecord], marks: Marks) -> str:
+    figure, axes = new_axes("Speed", "tokens/s", STEP)
+    durations = second_axis(axes, "s/step", left=FIRST, right=SECOND)
+    _curve(axes, steps, lambda step: step.tokens_per_s, FIRST, "tokens/s")
     _curve(durations, steps, lambda step: step.step_s, SECOND, "s/step")
-    durations.set_ylabel("s/step", color=SECOND)
-    durations.set_ylim(bottom=0)
-    _mark(axes, events)
-    return _svg(figure)
+    from_zero(axes, durations)
+    draw_over_steps(axes, marks)
+    whole_steps(axes)
+    return as_svg(figure, "Tokens a second and seconds a step over the steps")
 
 
-def busy_plot(steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str:
-    figure, axes = _axes("Busy share of each pipeline stage, and the micro-batch", "share of the step", STEP)
-    for stage in range(max((len(step.busy_fraction_by_stage) for step in steps), default=0)):
-        _curve(axes, steps, _busy_of(stage), None, f"stage {stage}")
+@styled()
+def busy_plot(steps: Sequence[StepRecord], marks: Marks) -> str:
+    figure, axes = new_axes("Busy share of each pipeline stage; micro-batch", "share of the step", STEP)
+    batches = second_axis(axes, "sequences a micro-batch", left=CURVES[0], right=THIRD)
+    stages = max((len(step.busy_fraction_by_stage) for step in steps), default=0)
+    for stage in range(stages):
+        style = "-" if stage < len(CURVES) else "--"
+        _curve(axes, steps, _busy_of(stage), CURVES[stage % len(CURVES)], f"stage {stage}", line=style)
+    micro = thinned([(float(step.step), float(step.micro_sequences)) for step in steps])
+    batches.step(*_columns(micro), where="mid", color=THIRD, alpha=0.6, linestyle=":")
     axes.set_ylim(0, 1.05)
-    axes.legend(loc="lower right", ncols=4)
-    batches = axes.twinx()
-    batches.step(
-        [step.step for step in steps], [step.micro_sequences for step in steps], where="mid", color="#7d3c98", alpha=0.5
-    )
-    batches.set_ylabel("micro-batch, sequences", color="#7d3c98")
-    batches.set_ylim(bottom=0)
-    _mark(axes, events)
-    return _svg(figure)
+    from_zero(batches)
+    whole_steps(batches)
+    batches.yaxis.get_major_locator().set_params(integer=True)
+    draw_over_steps(axes, marks)
+    if stages:
+        figure.legend(handles=axes.get_legend_handles_labels()[0], loc="outside lower center", ncols=5)
+    return as_svg(figure, "Busy share of each pipeline stage and size of a micro-batch over the steps")
 
 
-def power_plot(attempts: Sequence[Attempt], steps: Sequence[StepRecord], events: Sequence[RunEvent]) -> str | None:
+@styled()
+def power_plot(attempts: Sequence[Attempt], steps: Sequence[StepRecord], marks: Marks) -> str | None:
     """None when no attempt's energy is known."""
     traces = [attempt.trace for attempt in attempts if len(attempt.trace) > 1]
     if not traces:
         return None
     start_s = attempts[0].begin.began_at_unix_s
-    since = time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(start_s))
-    figure, axes = _axes("Power of all GPUs of the job, and energy of a token", "W", f"minutes since {since}")
+    figure, axes = new_axes("Power of all the job's GPUs", "W", f"minutes since {local_time(start_s)}")
+    per_token = second_axis(axes, "J/token", left=FIRST, right=SECOND)
     for trace in traces:
-        at_s, watts = watts_of(trace)
-        axes.step([(at - start_s) / 60.0 for at in at_s], watts, where="pre", color=CURVE)
-    axes.set_ylim(bottom=0)
-    per_token = axes.twinx()
+        at_s, watts = watts_curve(trace, points=MAX_POINTS)
+        axes.step([(at - start_s) / 60.0 for at in at_s], watts, where="pre", color=FIRST)
     for attempt, own in zip(attempts, steps_by_attempt(attempts, steps), strict=True):
-        points = joules_per_token_curve(attempt.trace, own, window_s=2.0)
+        points = joules_per_token_curve(attempt.trace, own, window_s=TOKEN_WINDOW_S)
         if points:
-            per_token.plot(*_columns([((at - start_s) / 60.0, joules) for at, joules in points]), color=SECOND)
-    per_token.set_ylabel("J/token", color=SECOND)
-    per_token.set_ylim(bottom=0)
-    for event in events:
-        if event.kind in MARKED:
-            axes.axvline((event.at_unix_s - start_s) / 60.0, color=MARKED[event.kind], linewidth=0.8, linestyle=":")
-    return _svg(figure)
-
-
-def watts_of(trace: Trace) -> tuple[list[float], list[float]]:
-    """Mean power between readings at least a second apart: a counter that stood still for a moment is no zero power."""
-    at_s, watts = [], []
-    (last_s, last_joules), shortest_s = trace[0], max(1.0, (trace[-1][0] - trace[0][0]) / MAX_POINTS)
-    for now_s, joules in trace[1:]:
-        if now_s - last_s >= shortest_s or now_s == trace[-1][0] > last_s:
-            at_s.append(now_s)
-            watts.append((joules - last_joules) / (now_s - last_s))
-            last_s, last_joules = now_s, joules
-    return at_s, watts
+            minutes = thinned([((at - start_s) / 60.0, joules) for at, joules in points])
+            per_token.plot(*_columns(minutes), color=SECOND)
+    from_zero(axes, per_token)
+    draw_over_minutes(axes, marks, start_unix_s=start_s)
+    return as_svg(figure, "Power of the job and energy of a token over time")
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -128,33 +119,7 @@ def _busy_of(stage: int) -> Value:
     return lambda step: step.busy_fraction_by_stage[stage] if stage < len(step.busy_fraction_by_stage) else None
 
 
-def _curve(axes: Axes, steps: Sequence[StepRecord], value: Value, colour: str | None, label: str) -> None:
+def _curve(axes: Axes, steps: Sequence[StepRecord], value: Value, colour: str, label: str, *, line: str = "-") -> None:
     points = [(float(step.step), found) for step in steps if (found := value(step)) is not None]
     if points:
-        axes.plot(*_columns(thinned(points)), color=colour, label=label, linewidth=1.2)
-
-
-def _mark(axes: Axes, events: Sequence[RunEvent]) -> None:
-    for event in events:
-        if event.kind in MARKED:
-            axes.axvline(event.step, color=MARKED[event.kind], linewidth=0.8, linestyle=":")
-
-
-def _axes(title: str, unit: str, below: str, colour: str = "black") -> tuple[Figure, Any]:
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_title(title)
-    axes.set_ylabel(unit, color=colour)
-    axes.set_xlabel(below)
-    if below == STEP:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(visible=True, alpha=0.3)
-    return figure, axes
-
-
-def _svg(figure: Figure) -> str:
-    """The figure as an <svg> element, without the XML prologue (it stands inside HTML)."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
+        axes.plot(*_columns(thinned(points)), color=colour, label=label, linestyle=line)

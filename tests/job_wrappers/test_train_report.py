@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from job_wrappers.train import train
 from job_wrappers.training.attempts import AttemptBegin, AttemptEnd, AttemptFiles, Trace, find_run_folder, read_attempts
 from job_wrappers.training.report import read_report
-from job_wrappers.training.report_html import page
-from job_wrappers.training.report_plots import MAX_POINTS, thinned, watts_of
-from job_wrappers.training.summary import joules_at, joules_per_token_curve, replayed_bubble
+from job_wrappers.training.report_bubbles import replayed_bubble
+from job_wrappers.training.report_figures import figures_of, p95
+from job_wrappers.training.report_html import report_html
 from tests.job_wrappers.step_records import step_record
 from training.errors import ConfigError
 from training.parallel.plan import ParallelPlan
@@ -132,8 +132,9 @@ def test_the_bubble_is_told_in_three_ways(folder: Path) -> None:
 
 def test_bytes_stand_beside_their_formula_without_the_first_step(folder: Path) -> None:
     first = figures(folder)["attempts"][0]
-    assert first["bytes_by_axis"] == {"pipe": 4096.0}
-    assert first["bytes_formula_by_axis"] == {"pipe": 4096.0, "data": 1e6}
+    data, pipe = first["traffic"]
+    assert pipe == {"axis": "pipe", "measured_bytes": 4096.0, "formula_bytes": 4096.0, "measured_per_formula": 1.0}
+    assert (data["axis"], data["measured_bytes"], data["formula_bytes"]) == ("data", None, 1e6)
 
 
 def test_equal_stages_replay_to_the_formula() -> None:
@@ -147,15 +148,15 @@ def test_the_table_names_units_zones_and_what_is_unknown(folder: Path) -> None:
     output = invoke(str(folder)).output
     assert "all steps done" in output
     assert re.search(r"Energy, lost work included +│ 10\.5 kJ", output)
-    assert re.search(r"Loss, held-out text +│ - ", output)
-    assert re.search(r"began +│ 2023-11-1\d \d\d:\d\d:\d\d \w+", output)
+    assert re.search(r"Loss, held-out text +│ unknown: no held-out text was evaluated", output)
+    assert re.search(r"Began +│ 2023-11-1\d \d\d:\d\d:\d\d \w+", output)
 
 
 def test_the_page_stands_alone_and_escapes_what_others_named(folder: Path, tmp_path: Path) -> None:
     target = tmp_path / "report.html"
     assert invoke(str(folder), "--html", str(target)).exit_code == 0
     text = target.read_text()
-    assert text.count("<svg") == 4
+    assert text.count("<svg") == 5, "four plots of curves and one pipeline"
     assert "small &lt;b&gt;" in text
     assert "SIGUSR1 &lt;now&gt;" in text
     outside = [found for found in re.findall(r'(?:src|href)="([^"]+)"', text) if not found.startswith("#")]
@@ -170,8 +171,9 @@ def test_a_run_without_energy_says_why(folder: Path) -> None:
     end = json.loads(lines[-1]) | {"used_joules": None, "energy_unknown": "no rank knows of a GPU"}
     (folder / "attempts.jsonl").write_text("\n".join([*lines[:-1], json.dumps(end), ""]))
     report = read_report(folder)
-    assert report.summary.used_joules is None
-    assert "Unknown: no rank knows of a GPU." in page(report)
+    assert report.figures.used_joules is None
+    assert report.figures.unknown["used_joules"] == "attempt 1: no energy counter was read"
+    assert "Power and energy are unknown: no energy counter was read; no rank knows of a GPU." in report_html(report)
 
 
 def test_a_job_id_leads_to_its_run_folder(folder: Path, tmp_path: Path) -> None:
@@ -183,37 +185,70 @@ def test_a_job_id_leads_to_its_run_folder(folder: Path, tmp_path: Path) -> None:
             find_run_folder(wrong, tmp_path)
 
 
+def test_the_slowest_steps_show_beside_the_median(folder: Path) -> None:
+    assert p95([1.0, 9.0]) == 9.0
+    assert p95([float(value) for value in range(1, 101)]) == 95.0
+    assert p95([]) is None
+    found = figures_of(folder)
+    assert (found.step_s, found.step_s_p95, found.tokens_per_s) == (1.0, 1.0, 2048.0)
+
+
+def test_waiting_ranks_are_taken_to_draw_what_they_drew_before_the_first_step(folder: Path) -> None:
+    first, second = figures_of(folder).attempts
+    assert (first.standing_watts, second.standing_watts) == (100.0, 200.0)
+    assert first.bubble_energy_fraction == pytest.approx(0.3)  # no more and no less power than when it computes
+    assert second.bubble_energy_fraction == pytest.approx(0.2)
+
+
+def test_an_attempt_that_made_no_step_says_so(tmp_path: Path) -> None:
+    write_attempt(tmp_path, BEGIN, None, [])
+    found = figures_of(tmp_path)
+    assert (found.steps, found.step_s, found.used_joules) == (0, None, None)
+    assert found.unknown["step_s"] == "no step was made"
+    assert found.attempts[0].unknown["bubble_measured_fraction"] == "no step was made"
+    assert "No step was made, so there are no curves." in report_html(read_report(tmp_path))
+
+
+def test_a_utilisation_without_a_peak_is_unknown(tmp_path: Path) -> None:
+    write_attempt(tmp_path, replace(BEGIN, peak_flops_per_s=None), None, [])
+    RecordFiles(tmp_path).on_step(step_record(ended_at_unix_s=START_S + 5, model_flops_utilisation=None))
+    assert figures_of(tmp_path).unknown["model_flops_utilisation"] == "no peak is stated: [run] peak_flops_per_s"
+
+
 def test_a_folder_without_a_run_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no run has begun there"):
         read_report(tmp_path)
+    with pytest.raises(ConfigError, match="no such folder"):
+        read_report(tmp_path / "nowhere")
 
 
-def test_a_line_torn_by_a_crash_is_passed_over(folder: Path) -> None:
+def test_steps_without_the_facts_of_their_run_are_refused(folder: Path) -> None:
+    (folder / "attempts.jsonl").unlink()
+    with pytest.raises(ConfigError, match=r"there is no attempts\.jsonl beside its steps"):
+        read_report(folder)
+
+
+@pytest.mark.parametrize("name", ["steps.jsonl", "attempts.jsonl", "events.jsonl", "energy.jsonl"])
+def test_a_file_that_cannot_be_read_is_named(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).mkdir()  # a mode does not keep root out
+    with pytest.raises(ConfigError, match=rf"{name}: Is a directory"):
+        read_report(folder)
+
+
+@pytest.mark.parametrize("name", ["steps.jsonl", "attempts.jsonl", "events.jsonl"])
+def test_a_file_of_another_version_is_one_clear_line(folder: Path, name: str) -> None:
+    with (folder / name).open("a") as file:
+        file.write('{"attempt": 3, "colour": "red"}\n')
+    with pytest.raises(ConfigError, match="written by another version of slurm-power-train"):
+        read_report(folder)
+
+
+def test_a_line_torn_by_a_crash_is_passed_over_and_counted(folder: Path) -> None:
     with (folder / "attempts.jsonl").open("a") as file:
         file.write('{"attempt": 3, "began_at')
+    with (folder / "steps.jsonl").open("a") as file:
+        file.write('{"step": 21, "lo\n')
     assert len(read_attempts(folder)) == 2
-
-
-def test_a_counter_that_stands_still_between_readings_is_no_zero_power() -> None:
-    trace = [(0.0, 0.0), (0.1, 0.0), (0.2, 0.0), (1.0, 100.0), (1.5, 100.0), (2.0, 200.0)]
-    assert watts_of(trace) == ([1.0, 2.0], [100.0, 100.0])
-
-
-def test_energy_between_two_readings_lies_on_the_line() -> None:
-    trace = [(10.0, 0.0), (20.0, 100.0)]
-    assert [joules_at(trace, at) for at in (9.0, 10.0, 15.0, 20.0, 21.0)] == [None, 0.0, 50.0, 100.0, None]
-    assert joules_at([], 1.0) is None
-
-
-def test_energy_of_a_token_is_told_over_groups_of_steps() -> None:
-    trace = [(0.0, 0.0), (100.0, 1000.0)]  # 10 W
-    steps = [step_record(tokens=100, ended_at_unix_s=float(at)) for at in range(95, 105)]
-    curve = joules_per_token_curve(trace, steps, window_s=2.0)
-    assert [at for at, _ in curve] == [97.0, 99.0], "beyond the last reading nothing is known"
-    assert [joules for _, joules in curve] == pytest.approx([0.1, 0.1])
-
-
-def test_a_long_curve_is_thinned() -> None:
-    points = [(float(n), 1.0) for n in range(10 * MAX_POINTS)]
-    assert len(thinned(points)) == MAX_POINTS
-    assert thinned(points[:5]) == points[:5]
+    assert (figures_of(folder).steps, figures_of(folder).torn_lines) == (20, 2)
+    assert "2, left out" in invoke(str(folder)).output
