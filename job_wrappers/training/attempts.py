@@ -29,6 +29,9 @@ class AttemptBegin:
     restart_count: int
     nodes: tuple[str, ...]
     began_at_unix_s: float
+    trained_from_unix_s: float
+    """When the model was ready: the first step came next."""
+
     resumed_from_step: int | None
     plan: Mapping[str, Any]
     policy: str

@@ -37,20 +37,6 @@ def mean_watts(trace: Trace, from_unix_s: float, to_unix_s: float) -> float | No
     return None if joules is None or span_s < SHORTEST_S else joules / span_s
 
 
-def joules_of_steps(trace: Trace, steps: Sequence[StepRecord]) -> float | None:
-    """From the begin of the first to the end of the last."""
-    return joules_between(trace, begin_unix_s(steps[0]), steps[-1].ended_at_unix_s) if steps else None
-
-
-def standing_watts(trace: Trace, steps: Sequence[StepRecord]) -> float | None:
-    """Draw before the first step: GPUs that hold the model and wait."""
-    return mean_watts(trace, trace[0][0], begin_unix_s(steps[0])) if trace and steps else None
-
-
-def begin_unix_s(step: StepRecord) -> float:
-    return step.ended_at_unix_s - step.step_s
-
-
 def watts_curve(trace: Trace, *, points: int) -> tuple[list[float], list[float]]:
     """Unix times and the mean power between each and the one before; the first has the second's.
 
@@ -68,17 +54,14 @@ def watts_curve(trace: Trace, *, points: int) -> tuple[list[float], list[float]]
 
 
 def joules_per_token_curve(trace: Trace, steps: Sequence[StepRecord], *, window_s: float) -> list[tuple[float, float]]:
-    """(Unix time, J/token) over groups of steps that last at least `window_s`."""
+    """(Unix time, J/token) over groups of steps that last at least `window_s`. Not every step needs to be told."""
     curve: list[tuple[float, float]] = []
-    begin: tuple[float, float] | None = None
-    tokens = 0
+    since: StepRecord | None = None
     for step in steps:
-        joules = joules_at(trace, step.ended_at_unix_s)
-        if joules is None or begin is None:
-            begin, tokens = (None if joules is None else (step.ended_at_unix_s, joules)), 0
-            continue
-        tokens += step.tokens
-        if step.ended_at_unix_s - begin[0] >= window_s:
-            curve.append((step.ended_at_unix_s, (joules - begin[1]) / tokens))
-            begin, tokens = (step.ended_at_unix_s, joules), 0
+        joules = None if since is None else joules_between(trace, since.ended_at_unix_s, step.ended_at_unix_s)
+        if since is None or joules is None:
+            since = step
+        elif step.ended_at_unix_s - since.ended_at_unix_s >= window_s:
+            curve.append((step.ended_at_unix_s, joules / (step.tokens * (step.step - since.step))))
+            since = step
     return curve

@@ -13,7 +13,7 @@ from pathlib import Path
 from job_wrappers.training.attempts import Attempt, AttemptBegin
 from job_wrappers.training.report_bubbles import measured_bubble, replayed_bubble, usual_steps
 from job_wrappers.training.report_changes import MicroBatchChange, micro_batch_changes
-from job_wrappers.training.report_energy import SHORTEST_S, begin_unix_s, joules_of_steps, standing_watts
+from job_wrappers.training.report_energy import SHORTEST_S, joules_between, mean_watts
 from job_wrappers.training.report_read import RunRecords, read_run
 from training.errors import ConfigError
 from training.model.config import ModelConfig
@@ -38,7 +38,10 @@ class AxisBytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFigures:
-    """Steps that a later attempt did again are not counted here; their joules are in used_joules."""
+    """Steps that a later attempt did again are not counted here; their joules are in used_joules.
+
+    A run may tell only every n-th step ([run] log_every_steps): times, shares and bytes are those of the told ones.
+    """
 
     number: int
     plan: Mapping[str, object]
@@ -49,7 +52,7 @@ class AttemptFigures:
 
     step_s_p95: float | None
     pause_s: float
-    """Waited between steps for the ramp limit."""
+    """Waited between steps for the ramp limit, in all."""
 
     tokens_per_s: float | None
     """Median, pauses included."""
@@ -62,11 +65,11 @@ class AttemptFigures:
     """Of the whole attempt, its start and lost work included."""
 
     joules_per_token: float | None
-    """Between the begin of its first and the end of its last step; so is mean_watts."""
+    """While it trained: evaluations, saves and pauses between its steps included. So is mean_watts."""
 
     mean_watts: float | None
     standing_watts: float | None
-    """Before the first step."""
+    """While it made the model ready, before the first step."""
 
     micro_sequences: int
     """Of most steps: bubbles and bytes are for these."""
@@ -117,7 +120,7 @@ def run_figures(records: RunRecords) -> RunFigures:
     own = steps_by_attempt(attempts, steps)
     parts = [attempt_figures(number, *pair) for number, pair in enumerate(zip(attempts, own, strict=True), start=1)]
     used_joules, why_no_joules = _all_joules(parts)
-    tokens = sum(step.tokens for step in steps)
+    tokens = sum(part.tokens for part in parts)
     held_out = [step for step in steps if step.held_out_loss is not None]
     values = {
         "first_loss": steps[0].loss if steps else None,
@@ -139,13 +142,13 @@ def run_figures(records: RunRecords) -> RunFigures:
     return RunFigures(
         attempts=tuple(parts),
         planned_steps=attempts[-1].begin.steps,
-        steps=len(steps),
+        steps=steps[-1].step if steps else 0,
         tokens=tokens,
         **values,
         held_out_step=held_out[-1].step if held_out else None,
         restarts=len(attempts) - 1,
         micro_batch_changes=micro_batch_changes(
-            attempts, records.events, first_steps_unix_s=[begin_unix_s(each[0]) for each in own if each]
+            attempts, records.events, first_steps_unix_s=[attempt.begin.trained_from_unix_s for attempt in attempts]
         ),
         torn_lines=records.torn_lines,
         unknown=_unknown(values, reasons),
@@ -155,9 +158,10 @@ def run_figures(records: RunRecords) -> RunFigures:
 def attempt_figures(number: int, attempt: Attempt, steps: Sequence[StepRecord]) -> AttemptFigures:
     begin = attempt.begin
     plan, usual = usual_steps(begin, steps)
-    tokens, joules = sum(step.tokens for step in steps), joules_of_steps(attempt.trace, steps)
-    span_s = steps[-1].ended_at_unix_s - begin_unix_s(steps[0]) if steps else 0.0
-    waiting_watts = standing_watts(attempt.trace, steps)
+    done = steps[-1].step - (begin.resumed_from_step or 0) if steps else 0
+    tokens = done * begin.global_sequences * begin.sequence_length_tokens
+    joules, watts = _training_energy(attempt, steps)
+    waiting_watts = _standing_watts(attempt)
     values = {
         "step_s": _median(step.step_s for step in steps),
         "step_s_p95": p95([step.step_s for step in steps]),
@@ -165,23 +169,23 @@ def attempt_figures(number: int, attempt: Attempt, steps: Sequence[StepRecord]) 
         "model_flops_utilisation": _mean(step.model_flops_utilisation for step in steps),
         "used_joules": attempt.used_joules,
         "joules_per_token": joules / tokens if joules is not None and tokens else None,
-        "mean_watts": joules / span_s if joules is not None and span_s > 0 else None,
+        "mean_watts": watts,
         "standing_watts": waiting_watts,
         "bubble_replay_fraction": replayed_bubble(plan, usual),
         "bubble_measured_fraction": measured_bubble(usual),
-        "bubble_energy_fraction": _bubble_energy(steps, joules, waiting_watts),
+        "bubble_energy_fraction": _bubble_energy(steps, done, joules, waiting_watts),
     }
     return AttemptFigures(
         number=number,
         plan=begin.plan,
-        steps=len(steps),
+        steps=done,
         tokens=tokens,
         pause_s=sum(step.pause_s for step in steps),
         peak_flops_per_s=begin.peak_flops_per_s,
         micro_sequences=plan.micro_sequences,
         micro_batches=plan.micro_batches,
         bubble_formula_fraction=plan.bubble_fraction(),
-        traffic=_traffic(begin, plan, [step for step in usual if step is not steps[0]] or usual),
+        traffic=_traffic(begin, plan, _without_first(begin, usual)),
         unknown=_unknown(values, _attempt_reasons(attempt, steps)),
         **values,
     )
@@ -214,7 +218,7 @@ def _attempt_reasons(attempt: Attempt, steps: Sequence[StepRecord]) -> dict[str,
     outside = no_joules if attempt.used_joules is None else "the readings do not cover its steps"
     standing = no_joules if not attempt.trace else f"less than {SHORTEST_S:.0f} s of readings before the first step"
     if not steps:
-        return {"used_joules": no_joules}
+        return {"used_joules": no_joules, "standing_watts": standing}
     no_stage = "no rank's busy time was measured"
     return {
         "model_flops_utilisation": "no peak is stated: [run] peak_flops_per_s" if peak is None else "not measured",
@@ -224,7 +228,7 @@ def _attempt_reasons(attempt: Attempt, steps: Sequence[StepRecord]) -> dict[str,
         "standing_watts": standing,
         "bubble_replay_fraction": no_stage,
         "bubble_measured_fraction": no_stage,
-        "bubble_energy_fraction": outside if joules_of_steps(attempt.trace, steps) is None else standing,
+        "bubble_energy_fraction": standing if _standing_watts(attempt) is None else outside,
     }
 
 
@@ -240,11 +244,34 @@ def _all_joules(parts: Sequence[AttemptFigures]) -> tuple[float | None, str]:
     return sum(part.used_joules or 0.0 for part in parts), ""
 
 
-def _bubble_energy(steps: Sequence[StepRecord], joules: float | None, waiting_watts: float | None) -> float | None:
+def _training_energy(attempt: Attempt, steps: Sequence[StepRecord]) -> tuple[float | None, float | None]:
+    """Joules and mean watts from the first step's begin to the last one's end."""
+    if not steps:
+        return None, None
+    span = attempt.begin.trained_from_unix_s, steps[-1].ended_at_unix_s
+    return joules_between(attempt.trace, *span), mean_watts(attempt.trace, *span)
+
+
+def _standing_watts(attempt: Attempt) -> float | None:
+    """Draw of GPUs that hold the model, or parts of it, and wait."""
+    trace = attempt.trace
+    return mean_watts(trace, trace[0][0], attempt.begin.trained_from_unix_s) if trace else None
+
+
+def _bubble_energy(
+    steps: Sequence[StepRecord], done: int, joules: float | None, waiting_watts: float | None
+) -> float | None:
+    """`done`: how many steps `joules` were drawn for; those that were not told are taken to be like the told ones."""
     if not joules or waiting_watts is None or not all(step.busy_fraction_by_stage for step in steps):
         return None
-    idle_s = sum(step.step_s * (1.0 - statistics.fmean(step.busy_fraction_by_stage)) for step in steps)
-    return min(1.0, waiting_watts * idle_s / joules)
+    idle_s = [step.step_s * (1.0 - statistics.fmean(step.busy_fraction_by_stage)) for step in steps]
+    return min(1.0, waiting_watts * statistics.fmean(idle_s) * done / joules)
+
+
+def _without_first(begin: AttemptBegin, steps: list[StepRecord]) -> list[StepRecord]:
+    """In an attempt's first step ranks also agree on shapes."""
+    first = 1 + (begin.resumed_from_step or 0)
+    return [step for step in steps if step.step != first] or steps
 
 
 def _traffic(begin: AttemptBegin, plan: ParallelPlan, steps: Sequence[StepRecord]) -> tuple[AxisBytes, ...]:

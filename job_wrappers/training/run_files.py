@@ -30,6 +30,7 @@ class AttemptListener(NullListener):
     def on_run_begin(self, facts: RunFacts) -> None:
         self._files.begin(
             AttemptBegin(
+                trained_from_unix_s=facts.began_at_unix_s,
                 resumed_from_step=facts.resumed_from_step,
                 plan=dict(facts.plan),
                 policy=facts.policy,

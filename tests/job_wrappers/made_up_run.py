@@ -44,6 +44,7 @@ def begin_of(plan: ParallelPlan, *, began_at_unix_s: float, **changes: object) -
         restart_count=0,
         nodes=("n01", "n02"),
         began_at_unix_s=began_at_unix_s,
+        trained_from_unix_s=began_at_unix_s + START_UP_S,
         resumed_from_step=None,
         plan=asdict(plan),
         policy="fp8",

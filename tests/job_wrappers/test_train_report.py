@@ -32,6 +32,7 @@ BEGIN = AttemptBegin(
     restart_count=0,
     nodes=("n1", "n2"),
     began_at_unix_s=START_S,
+    trained_from_unix_s=START_S + 2,
     resumed_from_step=None,
     plan=asdict(PLAN),
     policy="fp8",
@@ -87,6 +88,7 @@ def folder(tmp_path: Path) -> Path:
         BEGIN,
         restart_count=1,
         began_at_unix_s=START_S + 20,
+        trained_from_unix_s=START_S + 22,
         plan=asdict(ParallelPlan(data=4, micro_sequences=1, micro_batches=2)),
         resumed_from_step=10,
     )
@@ -198,6 +200,17 @@ def test_waiting_ranks_are_taken_to_draw_what_they_drew_before_the_first_step(fo
     assert (first.standing_watts, second.standing_watts) == (100.0, 200.0)
     assert first.bubble_energy_fraction == pytest.approx(0.3)  # no more and no less power than when it computes
     assert second.bubble_energy_fraction == pytest.approx(0.2)
+
+
+def test_steps_that_are_not_told_count_too(folder: Path) -> None:
+    lines = (folder / "steps.jsonl").read_text().splitlines()
+    (folder / "steps.jsonl").write_text("".join(f"{line}\n" for line in lines if json.loads(line)["step"] % 5 == 0))
+    found = figures_of(folder)
+    assert (found.steps, found.tokens) == (20, 20 * 1024)
+    assert [attempt.steps for attempt in found.attempts] == [10, 10]
+    assert found.attempts[0].joules_per_token == pytest.approx(100.0 / 1024)
+    assert found.attempts[0].bubble_energy_fraction == pytest.approx(0.3)
+    assert found.attempts[0].traffic[1].measured_bytes == 4096.0
 
 
 def test_an_attempt_that_made_no_step_says_so(tmp_path: Path) -> None:

@@ -30,10 +30,16 @@ def test_a_mean_power_needs_readings_all_the_way_and_some_time() -> None:
 
 def test_energy_of_a_token_is_told_over_groups_of_steps() -> None:
     trace = [(0.0, 0.0), (100.0, 1000.0)]  # 10 W
-    steps = [step_record(tokens=100, ended_at_unix_s=float(at)) for at in range(95, 105)]
+    steps = [step_record(step=at, tokens=100, ended_at_unix_s=float(at)) for at in range(95, 105)]
     curve = joules_per_token_curve(trace, steps, window_s=2.0)
     assert [at for at, _ in curve] == [97.0, 99.0], "beyond the last reading nothing is known"
     assert [joules for _, joules in curve] == pytest.approx([0.1, 0.1])
+
+
+def test_steps_that_are_not_told_count_too() -> None:
+    trace = [(0.0, 0.0), (100.0, 1000.0)]
+    told = [step_record(step=at, tokens=100, ended_at_unix_s=float(at)) for at in (10, 20, 30)]
+    assert joules_per_token_curve(trace, told, window_s=2.0) == [(20.0, 0.1), (30.0, 0.1)]
 
 
 def test_a_long_curve_is_thinned() -> None:
