@@ -1,5 +1,5 @@
-"""Do losses depend on how a model is cut? Every plan on the same text, with clipping that clips, AdamW and SGD, BF16 and
-FP8, and FP32 as the control. Ranks are processes on this machine, over gloo."""
+"""Do losses depend on how a model is cut? Every plan on the same text, with clipping that clips, AdamW and SGD, BF16
+and FP8, and FP32 as the control. Ranks are processes on this machine, over gloo."""
 
 from __future__ import annotations
 

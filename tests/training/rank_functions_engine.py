@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import os
+import pickle
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from deepspeed.utils import safe_get_full_grad
 
-from training.errors import TrainingError
+from training.errors import StorageError, TrainingError
 from training.model.config import ModelConfig
 from training.model.presets import preset
 from training.optim import OptimizerSettings
@@ -199,9 +203,13 @@ def _copied(engine: Engine) -> dict[str, tuple[Any, Any]]:
 
 
 def train_on(
-    scenario: Scenario, wholes: Mapping[str, Any], done: int, count: int
+    scenario: Scenario, packed: bytes, done: int, count: int
 ) -> tuple[list[tuple[float, float]], dict[str, tuple[Any, Any]]]:
-    """Go on from whole tensors by "kind/name", `count` steps after `done`; the curve, and the state as loaded."""
+    """Go on from whole tensors by "kind/name", `count` steps after `done`; the curve, and the state as loaded.
+
+    `packed`: by pickle; multiprocessing would hand over a file descriptor for each tensor.
+    """
+    wholes = pickle.loads(packed)
     engine = start(scenario)
     engine.load_optimizer_shards(lambda part, kind: wholes[f"{kind}/{part.hf_name}"][part.piece], steps=done)
     loaded = _copied(engine)
@@ -229,3 +237,92 @@ def poisoned_step(scenario: Scenario, bad_rank: int, where: str) -> str:
     untouched = all(torch.equal(old, new) for old, new in bits)
     stop(engine)
     return error if untouched else f"weights changed; {error}"
+
+
+def told_and_seen(scenario: Scenario) -> tuple[list[tuple[str, str]], StepOutcome]:
+    """What a step's instructions told, and its outcome."""
+    told: list[tuple[str, str]] = []
+    engine = start(scenario, on_instruction=lambda name, phase: told.append((name, phase)))
+    (outcome,) = steps(engine, scenario, range(1))
+    stop(engine)
+    return told, outcome
+
+
+def gradients_in_place(scenario: Scenario) -> dict[str, Any]:
+    """What is known of the gradients right before and after the optimiser's step."""
+    seen: dict[str, Any] = {}
+
+    def look(name: str, phase: str) -> None:
+        if name == "optimizer":
+            parameters = list(engine.module.parameters())
+            seen[phase] = {
+                "autograd": [parameter.grad is not None for parameter in parameters],
+                "fp32": [parameter.fp32_gradient.dtype for parameter in parameters],
+                "zero": [not parameter.fp32_gradient.any() for parameter in parameters],
+                "deepspeed": all(
+                    torch.equal(safe_get_full_grad(parameter), parameter.fp32_gradient) for parameter in parameters
+                ),
+            }
+
+    engine = start(scenario, on_instruction=look)
+    steps(engine, scenario, range(1))
+    stop(engine)
+    return seen
+
+
+def refused(scenario: Scenario, what: str) -> str:
+    """The error of asking for something that cannot be; "" when it is not refused."""
+    engine = None
+    try:
+        if what == "launch":
+            os.environ["WORLD_SIZE"] = "3"
+        engine = start(scenario)
+        if what.startswith("micro "):
+            engine.set_micro_batch(int(what.split()[1]))
+        return ""
+    except TrainingError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        if engine is not None:
+            stop(engine)
+
+
+def lose_a_peer(scenario: Scenario, timeout_s: float) -> str:
+    """Rank 1 falls silent before the second step; what the others see of it. It waits until they have seen it."""
+    context = open_groups(scenario.plan, timeout_s=timeout_s)
+    engine = build_on(scenario, context)
+    steps(engine, scenario, range(1))
+    if dist.get_rank() == 1:
+        time.sleep(3 * timeout_s)
+        return "silent"
+    try:
+        steps(engine, scenario, range(1, 2))
+    except RuntimeError as error:  # torch's own
+        return str(error)
+    return "finished"
+
+
+def unreadable_state(scenario: Scenario, bad_rank: int) -> str:
+    """The error of loading a state that one rank cannot read."""
+    engine = start(scenario)
+
+    def read(part: Any, kind: str) -> Any:
+        if dist.get_rank() == bad_rank:
+            raise StorageError(f"{part.hf_name}: no {kind} stored")
+        return torch.zeros(part.shape)[part.piece]
+
+    try:
+        engine.load_optimizer_shards(read, steps=1)
+        return ""
+    except TrainingError as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        stop(engine)
+
+
+def cut_by_measurement(scenario: Scenario) -> tuple[list[int], list[tuple[float, float]]]:
+    engine = start(scenario, measure_layers=True)
+    boundaries = list(engine.module.parts)
+    result = curve(steps(engine, scenario, range(1)))
+    stop(engine)
+    return boundaries, result

@@ -42,7 +42,8 @@ def test_no_other_cut_has_a_cheaper_dearest_stage_or_is_more_even(case):
 def test_every_stage_has_a_layer_and_every_layer_a_stage(case):
     costs, stages = case
     boundaries = contiguous_partition(costs, stages)
-    assert boundaries[0] == 0 and boundaries[-1] == len(costs)
+    assert boundaries[0] == 0
+    assert boundaries[-1] == len(costs)
     assert len(boundaries) == stages + 1
     assert all(start < stop for start, stop in pairwise(boundaries))
 
@@ -61,7 +62,7 @@ def test_worked_examples(costs, stages, boundaries):
 
 
 def test_more_stages_than_layers_are_refused():
-    with pytest.raises(ConfigError, match="parallel.pipeline = 3: must be 1 to 2, the model's layers"):
+    with pytest.raises(ConfigError, match=r"parallel.pipeline = 3: must be 1 to 2, the model's layers"):
         contiguous_partition([1.0, 1.0], 3)
 
 

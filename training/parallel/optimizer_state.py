@@ -54,13 +54,13 @@ class OptimizerState:
         """`kind`: as in OptimizerSettings."""
         self._optimizer, self._module, self._context = deepspeed_optimizer, module, context
         self._moments = MOMENTS[kind]
+        self._start()
 
     def shards(self) -> Iterator[StateShard]:
         """Every parameter and kept buffer, each piece on exactly one of all ranks; ranks get about equally much.
 
         Collective: all ranks must iterate to the end.
         """
-        self._start()
         given = {axis.name: [0] * axis.size for axis in (self._context.data, self._context.expert_data)}
         for shards in _by_tensor(self._module):
             if self._is_copy(shards[0].tensor):
@@ -78,7 +78,6 @@ class OptimizerState:
 
         `read` is asked on every rank for what the rank holds. Raise what it raises; Unavailable on the other ranks.
         """
-        self._start()
         failure: TrainingError | None = None
         try:
             self._take_over(read, steps)
@@ -105,7 +104,7 @@ class OptimizerState:
                     _set(tensor, kind, _joined(shards, kind, read))
 
     def _start(self) -> None:
-        """Make the moments and link them: DeepSpeed would only in the first step."""
+        """Make the moments and link them now: DeepSpeed would link all groups' when the first group has stepped."""
         for master in _masters(self._optimizer):
             self._optimizer.optimizer.start(master)
         if hasattr(self._optimizer, "_lazy_init_hp_params_optimizer_state"):
