@@ -95,11 +95,12 @@ def make_ready(job: Job, listener: StepListener, *, fresh: bool, progress: Calla
     notes = [("checkpoint_fallback", warning) for warning in warnings]
     ready = Ready(job, engine, agreement, step=0, consumed=0, latest=latest, notes=notes)
     progress("loading the weights")
-    _load(ready)
+    load(ready)
     return ready
 
 
-def _load(ready: Ready) -> None:
+def load(ready: Ready) -> None:
+    """Go on from `ready.latest`, or from given weights. Collective. Raise ConfigError, StorageError."""
     if ready.latest is None:
         if ready.job.weights is not None:
             load_weights(ready.engine, ready.job.weights)
