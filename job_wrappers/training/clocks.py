@@ -1,11 +1,14 @@
-"""One SM clock for each pipeline rank's GPUs, so that stages with slack run slower and the step stays as long.
+"""One SM clock for each pipeline rank's GPUs: stages with slack run slower, the step stays as long, or nearly so.
 
-Set once, through the node's agent: it lets a job only lower clocks, of its own GPUs, and gives them back at its end.
+Set once, through the node's agent: it lets a job only lower clocks, of its own GPUs, and gives them back at the job's
+end, should this process die. A clock that cannot be set costs joules and one line, not the training.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from training.parallel.plan import ParallelPlan
 from training.planning.clock_profiles import ClockProfile, read_profile
 from training.planning.cost import predict_step
 from training.planning.frequency import FrequencyPlan, FrequencyTask
-from training.planning.frequency_by_rank import plan_by_rank
+from training.planning.frequency_by_rank import RANK_TOLERANCE_FRACTION, plan_by_rank
 from training.planning.hardware import PRESETS
 from training.planning.power_model import emulated_profile
 from training.precision import PrecisionPolicy
@@ -37,16 +40,31 @@ class StageClocks:
     planned: FrequencyPlan | None
     """Where they come from; None: a person said them."""
 
-    def lower(self, client: AgentClient, gpu: str | None, place: RankPlace, plan: ParallelPlan) -> None:
-        """Set this rank's. A refusal is one line and costs joules, not the training."""
-        if self.planned is not None and place.rank == 0:
-            say(f"{self.planned.text()}: {', '.join(map(str, self.mhz))} MHz")
-        stage = place.rank // (plan.data * plan.tensor)  # ranks are numbered over (pipe, data, tensor)
-        _ask(client, gpu, self.mhz[stage])
+    def text(self) -> str:
+        clocks = f"{', '.join(map(str, self.mhz))} MHz"
+        return f"clocks by stage: {clocks}" if self.planned is None else f"{self.planned.text()}: {clocks}"
 
-    def restore(self, client: AgentClient, gpu: str | None) -> None:
-        """The job's next step finds the clock that the job was given; at its end the agent gives it back anyway."""
-        _ask(client, gpu, None)
+    @contextmanager
+    def lowered(self, client: AgentClient, gpu: str | None, place: RankPlace, plan: ParallelPlan) -> Iterator[None]:
+        """Around the training, on every rank: its clock is withdrawn however the training ends.
+
+        Not a StepListener: all ranks need it, and only rank 0's listeners hear of a run's begin and end.
+        """
+        if place.rank == 0:
+            say(self.text())
+        if gpu is None:
+            log.warning("--clocks: this rank's GPU is not known, so its clock stays")
+        lowered = gpu is not None and _asked(client, gpu, clock_of_rank(place.rank, self.mhz, plan))
+        try:
+            yield
+        finally:
+            if gpu is not None and lowered:
+                _asked(client, gpu, None)
+
+
+def clock_of_rank(rank: int, clocks_mhz: Sequence[int], plan: ParallelPlan) -> int:
+    """`clocks_mhz`: one for each pipeline rank. Ranks are numbered over (pipe, data, tensor), the last fastest."""
+    return clocks_mhz[rank // (plan.data * plan.tensor)]
 
 
 def stage_clocks(
@@ -66,24 +84,31 @@ def stage_clocks(
         profile = emulated_profile(predict_step(plan, model, sequence_length, policy, PRESETS[EMULATED]).stage_times)
     else:
         profile = _read(choice)
-    found = _planned(plan, profile)
-    return StageClocks(found.rank_clock_mhz or (), found)
+    return planned_clocks(plan, profile)
 
 
-def _ask(client: AgentClient, gpu: str | None, mhz: int | None) -> None:
-    if gpu is None:
-        log.warning("--clocks: this rank's GPU is not known, so its clock stays")
-        return
+def planned_clocks(plan: ParallelPlan, profile: ClockProfile) -> StageClocks:
+    """The step may be longer by RANK_TOLERANCE_FRACTION. Raise ConfigError for a profile that lacks a stage."""
+    task = FrequencyTask(
+        schedule=plan.schedule,
+        ranks=plan.pipeline,
+        micro_batches=plan.micro_batches,
+        profile=profile,
+        tolerance_fraction=RANK_TOLERANCE_FRACTION,
+    )
+    found = plan_by_rank(task)
+    assert found.rank_clock_mhz is not None, "planned by rank"
+    return StageClocks(found.rank_clock_mhz, found)
+
+
+def _asked(client: AgentClient, gpu: str, mhz: int | None) -> bool:
+    """Whether the agent did it."""
     try:
         client.lower_clock(job_id_of(), gpu, mhz)
     except SlurmPowerError as error:
-        say(f"warning: the clock of {gpu} stays: {error}")
-
-
-def _planned(plan: ParallelPlan, profile: ClockProfile) -> FrequencyPlan:
-    return plan_by_rank(
-        FrequencyTask(schedule=plan.schedule, ranks=plan.pipeline, micro_batches=plan.micro_batches, profile=profile)
-    )
+        say(f"warning: the clock of {gpu} stays as it is: {error}")
+        return False
+    return True
 
 
 def _read(choice: str) -> ClockProfile:

@@ -12,11 +12,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from job_wrappers.training.clocks import planned_clocks
 from job_wrappers.training.model_choice import model_named, model_of
 from job_wrappers.training.words import percent, scaled
 from training.model.presets import PRESETS as MODELS
-from training.planning.frequency import FrequencyTask
-from training.planning.frequency_by_rank import plan_by_rank
 from training.planning.hardware import PRESETS as MACHINES
 from training.planning.hardware import hardware
 from training.planning.power_model import emulated_profile
@@ -81,13 +80,8 @@ def plan(
 
 def clocks_text(best: RankedPlan) -> str:
     """By the power model of the emulated board: a real one wants its own profile."""
-    task = FrequencyTask(
-        schedule=best.plan.schedule,
-        ranks=best.plan.pipeline,
-        micro_batches=best.plan.micro_batches,
-        profile=emulated_profile(best.predicted.stage_times),
-    )
-    return f"{plan_by_rank(task).text()}; by the emulated board's power model"
+    clocks = planned_clocks(best.plan, emulated_profile(best.predicted.stage_times))
+    return f"{clocks.text()}; by the emulated board's power model"
 
 
 def _asked(model: str, global_sequences: int, sequence_length: int, chosen: PrecisionPolicy) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -102,16 +103,16 @@ class _Rank:
     def train(self, signals: PowerSignals) -> RunResult:
         from training.run.loop import run_training
 
-        clocks = self._launch.clocks
-        if clocks is not None:
-            clocks.lower(self._client, self._gpu, self._launch.place, self._launch.plan)
+        launch = self._launch
+        clocks: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if launch.clocks is not None:
+            clocks = launch.clocks.lowered(self._client, self._gpu, launch.place, launch.plan)
         self._meter.start()
-        return run_training(
-            self._launch.config, listener=Fanout(self._listeners()), signals=signals, fresh=self._launch.fresh
-        )
+        with clocks:
+            return run_training(launch.config, listener=Fanout(self._listeners()), signals=signals, fresh=launch.fresh)
 
     def finish(self, result: RunResult) -> NoReturn:
-        self._give_back()
+        self._meter.stop()
         self._team.part()
         requeue = result.exit_code == self._launch.config.power.requeue_exit_code
         if not self._team.leads:
@@ -124,16 +125,11 @@ class _Rank:
         """What the roll call knows of a peer that is gone says more than what a collective noticed."""
         lost = self._team.noticed_loss(NOTICE_S) if isinstance(error, Unavailable) else None
         text = lost or str(error)
-        self._give_back()
+        self._meter.stop()
         self._team.say_failure(text)
         if self._team.leads:
             self._attempt.finish(exit_code=error.exit_code, reason=text, step=None)
         self._team.end(error.exit_code)
-
-    def _give_back(self) -> None:
-        self._meter.stop()
-        if self._launch.clocks is not None:
-            self._launch.clocks.restore(self._client, self._gpu)
 
     def _listeners(self) -> list[StepListener]:
         load = emulated_load(self._gpu, self._launch.plan, os.environ)
