@@ -8,13 +8,17 @@ caps or clock locks into a lower speed. So a pass lasts the CPU's time * (n + OV
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
 import time
 from collections.abc import Callable
 
+from slurm_power.errors import SlurmPowerError
 from slurm_power.testing.nvml_emulator.emulator import EmulatedNode
 
-VARIABLE = "SLURM_POWER_EMULATED_LOAD"
+log = logging.getLogger(__name__)
+
 FULL, OVERHEAD = 0.95, 1.0
 MIN_SPEED = 0.05
 
@@ -24,8 +28,11 @@ def utilisation_fraction(micro_sequences: float) -> float:
 
 
 class EmulatedTrainingLoad:
-    """A StepListener that only hears instructions. `sequences_per_step`: of this rank's data share; the micro-batch
-    follows from how many forward passes they took. `chunks`: model parts per rank (2 under DualPipeV)."""
+    """A StepListener that only hears instructions. A GPU that is lost costs one warning; the training goes on.
+
+    `sequences_per_step`: of this rank's data share; the micro-batch follows from how many backward passes they took.
+    `chunks`: model parts per rank (2 under DualPipeV).
+    """
 
     def __init__(
         self,
@@ -39,11 +46,14 @@ class EmulatedTrainingLoad:
     ) -> None:
         self._node, self._uuid, self._sleep = node, uuid, sleep
         self._sequences_per_step, self._micro_sequences, self._chunks = sequences_per_step, micro_sequences, chunks
-        self._forwards = 0
+        self._backwards = 0
         self._began_s: float | None = None
         self._use, self._stretch = 0.0, 1.0
+        self._over = False
         self.slowed_s = 0.0
         """Waited in all, because the emulated board takes longer than the CPU did."""
+
+        atexit.register(self.close)
 
     def on_run_begin(self, facts: object) -> None:
         return None
@@ -58,19 +68,34 @@ class EmulatedTrainingLoad:
         self.close()
 
     def on_instruction(self, name: str, phase: str) -> None:
-        if phase == "begin":
-            self._begin(name)
-        else:
-            self._end()
+        if self._over:
+            return
+        try:
+            if phase == "begin":
+                self._begin(name)
+            else:
+                self._end()
+        except SlurmPowerError as error:
+            log.warning("the training draws no emulated power from here on: %s", error)
+            self.close()
 
     def close(self) -> None:
-        self._node.close_load(self._uuid, pid=os.getpid())
+        """Ends the draw for good. Again: nothing. A process that ends without it is noticed by the emulator."""
+        if self._over:
+            return
+        self._over = True
+        atexit.unregister(self.close)
+        try:
+            self._node.close_load(self._uuid, pid=os.getpid())
+        except SlurmPowerError as error:
+            log.info("no load to close: %s", error)
 
     def _begin(self, name: str) -> None:
-        self._forwards += name == "forward"
-        if name == "optimizer" and self._forwards:
-            self._micro_sequences = self._sequences_per_step * self._chunks / self._forwards
-            self._forwards = 0
+        # Not forward passes: evaluations have those too.
+        self._backwards += name == "backward"
+        if name == "optimizer" and self._backwards:
+            self._micro_sequences = self._sequences_per_step * self._chunks / self._backwards
+            self._backwards = 0
         self._use = FULL if name == "optimizer" else utilisation_fraction(self._micro_sequences)
         self._stretch = FULL / self._use
         self._node.open_load(self._uuid, pid=os.getpid(), utilisation_fraction=self._use)
@@ -79,13 +104,10 @@ class EmulatedTrainingLoad:
     def _end(self) -> None:
         if self._began_s is None:
             return
-        elapsed_s = time.monotonic() - self._began_s
-        try:
-            done_s = self._node.work_done(self._uuid, pid=os.getpid()) / self._use
-            speed = min(1.0, max(MIN_SPEED, done_s / elapsed_s)) if elapsed_s else 1.0
-            held_s = elapsed_s * (self._stretch / speed - 1.0)
-            self._sleep(held_s)
-            self.slowed_s += held_s
-        finally:
-            self._node.close_load(self._uuid, pid=os.getpid())
-            self._began_s = None
+        elapsed_s, self._began_s = time.monotonic() - self._began_s, None
+        done_s = self._node.work_done(self._uuid, pid=os.getpid()) / self._use
+        speed = min(1.0, max(MIN_SPEED, done_s / elapsed_s)) if elapsed_s else 1.0
+        held_s = elapsed_s * (self._stretch / speed - 1.0)
+        self._sleep(held_s)
+        self.slowed_s += held_s
+        self._node.close_load(self._uuid, pid=os.getpid())
