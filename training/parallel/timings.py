@@ -56,8 +56,8 @@ class StepClock:
             yield
         finally:
             self.current = STEP
+        self._tell(name, "end")  # before the mark: who plays a slower GPU waits in here, and that is computing time
         self._marks.append((name, chunk, begin, self._now()))
-        self._tell(name, "end")
 
     def spans(self) -> tuple[Span, ...]:
         """Since the last restart. Waits for the GPU."""
