@@ -90,6 +90,7 @@ def measure(folder: Path, scale: Scale, *, say: Callable[[str], None]) -> dict[s
         "fp32_loss_gap_se": fp32.standard_error,
         "held_out_losses": losses,
         "steps": scale.steps,
+        "tokens_per_step": scale.global_sequences * scale.sequence_length,
         "model": scale.preset,
     }
 
@@ -112,8 +113,8 @@ def _text(folder: Path) -> tuple[Path, Path]:
 
 def _held_out_loss(folder: Path, job: tuple[str, int], scale: Scale, *, dataset: Path, held_out: Path) -> float:
     policy, seed = job
-    run = folder / f"{scale.preset}-{scale.steps}-{policy}-{seed}"
-    config = run.with_suffix(".toml")
+    run = folder / f"{scale.preset}-{scale.steps}x{scale.global_sequences}-{policy}-{seed}"
+    config = folder / f"{run.name}.toml"
     config.write_text(_config(scale, run, policy=policy, seed=seed, dataset=dataset, held_out=held_out))
     if not _finished(run, scale):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -167,9 +168,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=Scale().steps)
     parser.add_argument("--seeds", type=int, default=len(Scale().seeds))
+    parser.add_argument("--sequences", type=int, default=Scale().global_sequences, help="of one step")
     parser.add_argument("--folder", type=Path, help="keep the runs here, and go on from those that are there")
     options = parser.parse_args()
-    scale = Scale(seeds=range(options.seeds), steps=options.steps)
+    scale = Scale(seeds=range(options.seeds), steps=options.steps, global_sequences=options.sequences)
     with tempfile.TemporaryDirectory(prefix="slurm-power-loss-gap-") as temporary:
         folder = (options.folder or Path(temporary)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
