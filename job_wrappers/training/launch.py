@@ -163,7 +163,7 @@ def write_page(folder: Path) -> None:
         from job_wrappers.training.report_html import write_html
 
         write_html(read_report(folder), folder / "report.html")
-    except (TrainingError, ImportError) as error:
+    except Exception as error:  # noqa: BLE001  a picture that cannot be drawn is no reason to requeue, or not to
         log.warning("no report.html: %s", error)
 
 

@@ -27,7 +27,8 @@ PAGE = Template(
  th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
  th { font-weight: 600; } td { font-variant-numeric: tabular-nums; min-width: 5rem; }
  pre { font-size: 13px; line-height: 1.35; overflow-x: auto; overflow-wrap: normal; } summary { cursor: pointer; }
- @media print { body { margin: 0; max-width: none; font-size: 11px; } figure, tr, pre { break-inside: avoid; }
+ @media print { body { margin: 0; max-width: none; font-size: 11px; } figcaption, footer, pre { font-size: 10px; }
+   figure, tr { break-inside: avoid; }
    h2, h3 { break-after: avoid; } .curves { grid-template-columns: 1fr 1fr; } .wide svg { min-width: 0; } }
 </style></head><body>
 <h1>Training $title</h1>
