@@ -24,7 +24,7 @@ def make_dataset(folder: Path, *, characters: int = 40_000) -> Path:
 
 
 def run_config(folder: Path, **changes: Any) -> RunConfig:
-    """A run in `folder`, on its dataset, with `table__key=value` changes."""
+    """A run in `folder`, on its dataset, with `table__key=value` changes; None takes a key out."""
     values = tomllib.loads(example_config())
     settings = {
         "data__dataset": str(folder / "data"),
@@ -45,4 +45,6 @@ def run_config(folder: Path, **changes: Any) -> RunConfig:
     for name, value in settings.items():
         table, _, key = name.partition("__")
         values[table][key] = value
+        if value is None:
+            del values[table][key]
     return build(RunConfig, values, where="run.toml:")

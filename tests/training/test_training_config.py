@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -205,3 +207,9 @@ def test_ranks_that_do_not_fit_are_refused(changes: dict[str, Any], ranks: int, 
     with pytest.raises(ConfigError) as refused:
         parallel_plan(example(**changes), world_size=ranks)
     assert str(refused.value).startswith(line)
+
+
+def test_configs_and_records_are_read_without_torch():
+    modules = ("run.config", "run.config_text", "run.records", "run.control", "run.ramp", "data.order", "data.prepare")
+    code = "import sys\n" + "".join(f"import training.{module}\n" for module in modules)
+    subprocess.run([sys.executable, "-c", code + "assert 'torch' not in sys.modules"], check=True, timeout=60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,4 +21,10 @@ def peers(doing: Callable[[], str]) -> Iterator[None]:
         text = str(cause).strip() or type(cause).__name__
         if not any(sign in text.lower() for sign in _SIGNS):
             raise
-        raise Unavailable(f"{doing()}: a peer is gone: {text.splitlines()[0]}") from cause
+        raise Unavailable(f"{doing()}: a peer is gone: {_shortened(text)}") from cause
+
+
+def _shortened(text: str) -> str:
+    """The first sentence of the first line, without the place in gloo's source."""
+    line = text.splitlines()[0]
+    return re.sub(r"^\[\S+:\d+\] ", "", line).partition(". This is typically")[0]

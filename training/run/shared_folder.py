@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import time
@@ -14,7 +15,7 @@ SEEN_WITHIN_S = 10.0
 """How long a network file system may take to show one node what another has written."""
 
 
-def check_shared(folder: Path, agreement: Agreement) -> None:
+def check_shared(folder: Path, agreement: Agreement, *, key: str) -> None:
     """Raise ConfigError, on all ranks, unless all can write to the same `folder`. Collective."""
     problem = None
     name = f".shared-{secrets.token_hex(8)}" if agreement.rank == 0 else ""
@@ -33,9 +34,10 @@ def check_shared(folder: Path, agreement: Agreement) -> None:
             agreement, None if _seen(mark) else "does not see what rank 0 wrote; all nodes must share it"
         )
     if agreement.rank == 0:
-        mark.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may be the folder that is missing
+            mark.unlink()
     if problem is not None:
-        raise ConfigError(f"folder = {folder}: {problem}")
+        raise ConfigError(f"{key} = {folder}: {problem}")
 
 
 def _seen(mark: Path) -> bool:

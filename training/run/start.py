@@ -73,8 +73,8 @@ def make_ready(job: Job, listener: StepListener, *, fresh: bool, progress: Calla
     timeout_s = 2.0 * config.run.watchdog_s  # the watchdog speaks first
     context = open_groups(job.plan, timeout_s=timeout_s)
     agreement = GlooAgreement(timeout_s=timeout_s)
-    for folder in (config.run.folder, config.checkpoint_folder):
-        check_shared(folder, agreement)
+    check_shared(config.run.folder, agreement, key="run.folder")
+    check_shared(config.checkpoint_folder, agreement, key="checkpoint.folder")
     if agreement.rank == 0:
         clean(config.checkpoint_folder)
     progress("looking for a checkpoint")
