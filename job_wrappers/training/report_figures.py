@@ -10,30 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from job_wrappers.training.attempts import Attempt, AttemptBegin
+from job_wrappers.training.attempts import Attempt
 from job_wrappers.training.report_bubbles import measured_bubble, replayed_bubble, usual_steps
 from job_wrappers.training.report_changes import MicroBatchChange, micro_batch_changes
 from job_wrappers.training.report_energy import SHORTEST_S, joules_between, mean_watts
 from job_wrappers.training.report_read import RunRecords, read_run
-from training.errors import ConfigError
-from training.model.config import ModelConfig
-from training.parallel.plan import ParallelPlan
-from training.planning.volume import bytes_per_step
-from training.precision import policy
+from job_wrappers.training.report_traffic import AxisBytes, traffic_of
 from training.run.listener import StepRecord
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AxisBytes:
-    """What one step hands to the sends and collectives of an axis, all ranks together."""
-
-    axis: str
-    measured_bytes: float | None
-    """Mean over the steps with the usual micro-batch; the attempt's first step, which also agrees on shapes, is left
-    out. None: the counters do not know this axis."""
-
-    formula_bytes: float | None
-    measured_per_formula: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +168,7 @@ def attempt_figures(number: int, attempt: Attempt, steps: Sequence[StepRecord]) 
         micro_sequences=plan.micro_sequences,
         micro_batches=plan.micro_batches,
         bubble_formula_fraction=plan.bubble_fraction(),
-        traffic=_traffic(begin, plan, _without_first(begin, usual)),
+        traffic=traffic_of(begin, plan, usual),
         unknown=_unknown(values, _attempt_reasons(attempt, steps)),
         **values,
     )
@@ -266,41 +249,6 @@ def _bubble_energy(
         return None
     idle_s = [step.step_s * (1.0 - statistics.fmean(step.busy_fraction_by_stage)) for step in steps]
     return min(1.0, waiting_watts * statistics.fmean(idle_s) * done / joules)
-
-
-def _without_first(begin: AttemptBegin, steps: list[StepRecord]) -> list[StepRecord]:
-    """In an attempt's first step ranks also agree on shapes."""
-    first = 1 + (begin.resumed_from_step or 0)
-    return [step for step in steps if step.step != first] or steps
-
-
-def _traffic(begin: AttemptBegin, plan: ParallelPlan, steps: Sequence[StepRecord]) -> tuple[AxisBytes, ...]:
-    formula = _formula(begin, plan)
-    measured = {
-        axis: statistics.fmean(step.bytes_by_axis.get(axis, 0.0) for step in steps)
-        for axis in {axis for step in steps for axis in step.bytes_by_axis}
-    }
-    axes = sorted({*formula, *(axis for axis, size in measured.items() if size > 0)})
-    return tuple(
-        AxisBytes(
-            axis=axis,
-            measured_bytes=measured.get(axis),
-            formula_bytes=formula.get(axis),
-            measured_per_formula=measured[axis] / formula[axis] if axis in measured and formula.get(axis) else None,
-        )
-        for axis in axes
-    )
-
-
-def _formula(begin: AttemptBegin, plan: ParallelPlan) -> Mapping[str, float]:
-    """The attempt stated it for the micro-batch that it began with. Empty for a model that this version cannot read."""
-    if plan == ParallelPlan(**begin.plan):
-        return begin.bytes_formula_by_axis
-    try:
-        model = ModelConfig.from_hf(dict(begin.model))
-        return bytes_per_step(plan, model, begin.sequence_length_tokens, policy(begin.policy))
-    except ConfigError:
-        return {}
 
 
 def _median(values: Iterable[float]) -> float | None:
