@@ -19,6 +19,8 @@ pytest.importorskip("deepspeed")
 
 # ruff: noqa: E402
 from tests.training.fake_engine import FakeEngine
+from tests.training.rank_functions_run import train
+from tests.training.rank_processes import rank_processes
 from tests.training.run_configs import make_dataset, run_config
 from tests.training.threaded_ranks import run_threads
 from training.checkpoint.agreement import Agreement, Alone
@@ -27,11 +29,11 @@ from training.errors import NumericsError, StorageError
 from training.run.config import RunConfig
 from training.run.control import ControlRequest, write_control
 from training.run.job import check_job
-from training.run.listener import NullListener, RunEvent, RunFacts, RunResult, StepRecord
-from training.run.loop import TrainingLoop
+from training.run.listener import EVENT_KINDS, NullListener, RunEvent, RunFacts, RunResult, StepRecord
 from training.run.records import read_events, read_steps
 from training.run.signals import Received
 from training.run.start import Ready, load
+from training.run.training_loop import TrainingLoop
 from training.run.watchdog import Watchdog
 
 pytestmark = pytest.mark.torch
@@ -51,6 +53,7 @@ class Seen(NullListener):
         self.steps.append(record)
 
     def on_event(self, event: RunEvent) -> None:
+        assert event.kind in EVENT_KINDS
         self.events.append(event)
 
     def on_run_end(self, result: RunResult) -> None:
@@ -520,3 +523,30 @@ def test_a_full_disk_delays_the_records_and_loses_none(folder: Path, small_disk:
 
     Run(config, before_step=fill).go()
     assert [record.loss for record in read_steps(small_disk / "run")] == undisturbed
+
+
+# Before anything starts
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"batch__global_sequences": 4000}, "one batch needs 4000"),
+        ({"data__sequence_length": 4096}, "data.sequence_length = 4096: the model was made for at most 2048"),
+        ({"model__preset": "huge"}, "model.preset = huge: must be one of tiny-v3"),
+        ({"parallel__pipeline": 3}, "[parallel] pipeline x tensor = 3: there are 1 ranks"),
+        ({"data__dataset": "/nowhere"}, "dataset = /nowhere: no dataset.json there"),
+        ({"data__held_out_fraction": 0.001}, "data.held_out_fraction = "),
+        ({"run__folder": "/proc/nowhere"}, "run.folder = /proc/nowhere: No such file or directory"),
+    ],
+)
+def test_a_config_that_cannot_be_is_one_line_and_exit_code_3(folder: Path, changes: dict[str, object], line: str):
+    codes, said = refused(folder, changes)
+    assert codes == [3]
+    assert len([each for each in said if line in each]) == 1, said
+    assert not any("Traceback" in each for each in said)
+
+
+def refused(folder: Path, changes: dict[str, object]) -> tuple[list[int | None], list[str]]:
+    with rank_processes(folder, train, 1, folder, changes) as ranks:
+        return ranks.exit_codes(), ranks.said(0)

@@ -87,7 +87,6 @@ class RunEvent:
 
 EVENT_KINDS = (
     "resumed",
-    "evaluated",
     "checkpoint_saved",
     "checkpoint_failed",
     "checkpoint_skipped",

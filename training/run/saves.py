@@ -80,7 +80,7 @@ class Saves:
             return
         needed_s = 0.0 if self._saver.last is None else self._saver.last.took_s * (1.0 + MARGIN_FRACTION)
         left_s = until_s - time.monotonic()
-        if agree(needed_s > left_s):
+        if agree(needed_s >= left_s):
             self._skipped(
                 step, f"the last save took {needed_s / (1.0 + MARGIN_FRACTION):.1f} s, {left_s:.1f} s are left"
             )

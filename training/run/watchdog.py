@@ -19,6 +19,9 @@ LAST_RESORT_FRACTION = 0.5
 """A thread of Python waits in vain if the main thread holds the interpreter inside C. faulthandler's own thread does
 not; so much later it ends the process with a traceback and exit code 1."""
 
+_STDERR = 2
+"""By number: sys.stderr may be None, or a stream without a file."""
+
 Say = Callable[[str], None]
 
 
@@ -48,7 +51,8 @@ class Watchdog:
     def progress(self, what: str) -> None:
         """Something was done; `what` begins now."""
         self._what, self._since_s = what, time.monotonic()
-        faulthandler.dump_traceback_later(self._limit_s * (1.0 + LAST_RESORT_FRACTION) + SAY_S, exit=True)
+        last_s = self._limit_s * (1.0 + LAST_RESORT_FRACTION) + 2.0 * SAY_S
+        faulthandler.dump_traceback_later(last_s, exit=True, file=_STDERR)
 
     def doing(self) -> str:
         """What began last."""
