@@ -257,10 +257,10 @@ def gradients_in_place(scenario: Scenario) -> dict[str, Any]:
             parameters = list(engine.module.parameters())
             seen[phase] = {
                 "autograd": [parameter.grad is not None for parameter in parameters],
-                "fp32": [parameter.fp32_gradient.dtype for parameter in parameters],
-                "zero": [not parameter.fp32_gradient.any() for parameter in parameters],
+                "dtypes": [parameter._hp_grad.dtype for parameter in parameters],
+                "zero": [not parameter._hp_grad.any() for parameter in parameters],
                 "deepspeed": all(
-                    torch.equal(safe_get_full_grad(parameter), parameter.fp32_gradient) for parameter in parameters
+                    torch.equal(safe_get_full_grad(parameter).flatten(), parameter._hp_grad) for parameter in parameters
                 ),
             }
 

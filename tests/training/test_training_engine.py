@@ -72,7 +72,7 @@ def test_another_cut_of_the_batch_costs_rounding_only_in_fp8():
         (
             Scenario(data=2, expert=2, zero_stage=3),
             "start",
-            "parallel.zero_stage = 3: DeepSpeed has no expert parallelism (expert = 2) in ZeRO-3",
+            "parallel.zero_stage = 3: must be below 3 with expert parallelism (expert = 2)",
         ),
     ],
 )
@@ -92,7 +92,7 @@ def test_zero_2_is_refused_with_a_pipeline():
 def test_weight_gradients_gather_in_fp32_and_never_pass_through_bf16(scenario):
     for seen in _on_ranks(gradients_in_place, scenario):
         assert not any(seen["begin"]["autograd"])
-        assert set(seen["begin"]["fp32"]) == {torch.float32}
+        assert set(seen["begin"]["dtypes"]) == {torch.float32}
         assert not any(seen["begin"]["zero"])
         assert seen["begin"]["deepspeed"]
         assert all(seen["end"]["zero"])
@@ -125,12 +125,15 @@ def test_an_infinite_fp8_operand_is_named():
 
 def test_evaluation_changes_nothing_and_is_the_same_on_every_rank():
     plain = _on_ranks(train, FOLDED, 2)[0]
+    held_out = []
     for scenario in (ONE, TWO_STAGES, FOLDED):
         ranks = _on_ranks(evaluate_between, scenario)
         assert all(rank == ranks[0] for rank in ranks)
         losses, curve = ranks[0]
         assert curve == plain
-        assert losses[0] > losses[1] > losses[2]
+        held_out.append(losses)
+    assert held_out[0] == held_out[1] == held_out[2]
+    assert len(set(held_out[0])) == 3
 
 
 @pytest.mark.parametrize("zero_stage", [2, 3])

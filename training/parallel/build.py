@@ -13,7 +13,6 @@ import deepspeed
 from deepspeed.moe.layer import MoE
 from torch import nn
 
-from training.errors import require
 from training.model.config import ModelConfig
 from training.model.decoder import loss
 from training.model.initialise import initialise
@@ -55,7 +54,6 @@ def build_engine(
     Collective. Raise ConfigError for a plan that the model cannot follow.
     """
     plan.validate(config, sequence_length, policy=policy.name)
-    _refuse_impossible(config, plan)
     layers, arguments = layer_specs(config), (config, policy, context)
     loss_of = partial(_loss, config=config, context=context)
     grid = None
@@ -79,14 +77,6 @@ def build_engine(
     if plan.zero_stage == 1:
         return PipelinedEngine(engine, plan, context, **parts)
     return PlainEngine(engine, plan, context, loss=loss_of, **parts)
-
-
-def _refuse_impossible(config: ModelConfig, plan: ParallelPlan) -> None:
-    key, stage = "parallel.zero_stage", plan.zero_stage
-    require(plan.pipeline == 1 or stage == 1, key, stage, "DeepSpeed's pipelines know ZeRO-1 only")
-    # It shards every parameter over the whole data axis there, and asserts that no module of class MoE is around.
-    experts = f"DeepSpeed has no expert parallelism (expert = {plan.expert}) in ZeRO-3"
-    require(plan.expert == 1 or stage < 3, key, stage, experts)
 
 
 def _loss(outputs: Any, labels: Any, *, config: ModelConfig, context: ParallelContext) -> Any:

@@ -72,7 +72,7 @@ class StepGate:
             optimizer.scaled_global_norm = self._norm_as_tensor
 
     def probe(self, gradients: Iterable[Any]) -> None:
-        """Look at this rank's gradients before they are summed over the data axis: afterwards all ranks' are NaN."""
+        """Look at this rank's gradients before they are summed over other ranks: afterwards NaN is everywhere."""
         self._probe = sum(
             (gradient.sum(dtype=torch.float32) for gradient in gradients), start=torch.zeros((), device=self._device)
         )

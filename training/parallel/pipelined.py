@@ -40,9 +40,8 @@ class PipelinedEngine(Engine):
         self._bf16 = isinstance(self._optimizer, BF16_Optimizer)
         self._open_gradients()
         calls = dict(deepspeed_engine._INSTRUCTION_MAP)
-        self._deepspeed_reduce, self._deepspeed_step = calls[schedule.ReduceGrads], calls[schedule.OptimizerStep]
+        self._deepspeed_step = calls[schedule.OptimizerStep]
         calls[schedule.ReduceTiedGrads] = self._reduce_shared
-        calls[schedule.ReduceGrads] = self._reduce
         timed = {kind: self._timed(_NAMES[kind], call) for kind, call in calls.items()}
         timed[schedule.OptimizerStep] = self._check_and_step
         deepspeed_engine._INSTRUCTION_MAP = timed
@@ -73,20 +72,20 @@ class PipelinedEngine(Engine):
         return timed
 
     def _reduce_shared(self, engine: Any) -> None:
+        if self.context.data.size > 1 or self.context.pipe.size > 1:
+            self._gate.probe(self._local_gradients())
         for shared in engine.module.shared_weights:
             total = shared.total()
             if not self._bf16:  # there, DeepSpeed takes gradients where autograd leaves them
                 shared.parameter.grad = total.clone()
                 total.zero_()
 
-    def _reduce(self, engine: Any) -> None:
-        if self.context.data.size > 1:
-            self._gate.probe(
-                self._optimizer.fp32_groups_gradients_flat
-                if self._bf16
-                else [parameter.grad for parameter in self.module.parameters() if parameter.grad is not None]
-            )
-        self._deepspeed_reduce(engine)
+    def _local_gradients(self) -> list[Any]:
+        """What this rank's passes have left, before anything is summed over ranks."""
+        of_uses = [sink for shared in self.module.shared_weights for sink in shared.sinks.values()]
+        if self._bf16:
+            return [*self._optimizer.fp32_groups_gradients_flat, *of_uses]
+        return [*(each.grad for each in self.module.parameters() if each.grad is not None), *of_uses]
 
     def _check_and_step(self, engine: Any) -> None:
         self._check(0.0 if engine.total_loss is None else engine.total_loss)
