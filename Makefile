@@ -41,7 +41,7 @@ bench: setup ## measure the agent, the SPANK plugin, the tick and the planner
 	$(AS_ROOT) $(BIN)/python -m bench.core
 
 bench-training: venv train ## measure training: parity, FP8 against BF16, bubbles, energy (build/bench/training.json)
-	$(BIN)/python -m bench.training
+	$(BIN)/python -m bench.training $(BENCH_OPTIONS)
 
 clean: ## remove what was built and cached, but not .venv
 	@! test -d build/cluster || $(AS_ROOT) $(BIN)/slurm-power cluster down

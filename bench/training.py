@@ -1,6 +1,6 @@
 """`make bench-training`: parity of plans, bytes of the dispatch, bubbles, what FP8 costs in loss, clocks, a GPU if any.
 
-Half an hour on two cores, most of it for the loss gap: --seeds and --steps shorten it.
+Half an hour on two cores, most of it for the loss gap. That one alone, longer: `python -m bench.training_loss_gap --help`.
 """
 
 from __future__ import annotations
