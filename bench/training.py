@@ -1,6 +1,6 @@
 """`make bench-training`: parity of plans, bytes of the dispatch, bubbles, what FP8 costs in loss, clocks, a GPU if any.
 
-Half an hour on two cores, most of it for the loss gap. That one alone, longer: `python -m bench.training_loss_gap --help`.
+Half an hour on two cores, most of it for the loss gap, which `python -m bench.training_loss_gap` measures alone.
 """
 
 from __future__ import annotations
