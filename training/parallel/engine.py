@@ -20,7 +20,7 @@ from training.parallel.context import ParallelContext
 from training.parallel.counted import COUNTER
 from training.parallel.gradients import StepGate, deferred_complaints
 from training.parallel.optimizer_state import OptimizerState, Read, StateShard
-from training.parallel.plan import ParallelPlan
+from training.parallel.plan import DUALPIPEV, ParallelPlan
 from training.parallel.timings import STEP, Span, StepClock, busy_s
 from training.parallel.traffic import counting
 
@@ -105,10 +105,11 @@ class Engine(ABC):
         )
 
     def evaluate(self, batches: Batches, micro_batches: int) -> float:
-        """Mean loss of `micro_batches` items of every data rank, the same on all ranks; the weights stay.
+        """Mean loss of `micro_batches` items, cut as in training, of every data rank; the same on all. Weights stay.
 
-        Raise NumericsError when it is not finite.
+        Raise NumericsError when it is not finite, ConfigError for fewer items than the schedule needs.
         """
+        self._require_enough(micro_batches, "evaluation's micro-batches", micro_batches)
         with self._weights_kept(), deferred_complaints():
             loss = self._run_evaluation(batches, micro_batches)
         if not math.isfinite(loss):
@@ -125,11 +126,14 @@ class Engine(ABC):
         divides = micro_sequences > 0 and of_one_rank % micro_sequences == 0
         require(divides, key, micro_sequences, f"must divide {of_one_rank}, the sequences of one data rank")
         micro_batches = of_one_rank // micro_sequences
-        least = 2 * self.plan.pipeline if self.plan.schedule == "dualpipev" else 1
-        rule = f"must leave at least {least} micro-batches for {self.plan.schedule}"
-        require(micro_batches >= least, key, micro_sequences, rule)
+        self._require_enough(micro_batches, key, micro_sequences)
         self.micro_sequences, self.micro_batches = micro_sequences, micro_batches
         self._cut_batch()
+
+    def _require_enough(self, micro_batches: int, key: str, value: int) -> None:
+        least = 2 * self.plan.pipeline if self.plan.schedule == DUALPIPEV else 1
+        rule = f"must leave at least {least} micro-batches for {self.plan.schedule}"
+        require(micro_batches >= least, key, value, rule)
 
     def set_learning_rate(self, value: float) -> None:
         for group in self._optimizer.param_groups:

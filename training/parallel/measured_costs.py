@@ -17,7 +17,7 @@ REPEATS = 3
 
 
 def measured_costs(
-    layers: Sequence[LayerSpec], arguments: tuple[Any, ...], *, micro_sequences: int, sequence_length: int
+    layers: Sequence[LayerSpec], arguments: tuple[Any, ...], micro_sequences: int, sequence_length: int
 ) -> list[float]:
     """Seconds of a forward and a backward pass by layer, as rank 0 saw them. Collective: all ranks run every layer, one
     after the other, so that a layer's own collectives find their peers; memory for one layer at a time."""

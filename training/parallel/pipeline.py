@@ -58,7 +58,9 @@ def pipeline_module(
     module_class = DualPipeV if plan.schedule == DUALPIPEV else OneForwardOneBackward
     # Its constructor broadcasts tied weights: in the eyes of autograd they would be results of that, and no leaves.
     with quiet(), torch.no_grad():
-        return module_class(_specs(layers, arguments), boundaries, topology=topology, loss_fn=loss)
+        module = module_class(_specs(layers, arguments), boundaries, topology=topology, loss_fn=loss)
+    module.shared_weights = _shared_weights(module, layers)
+    return module
 
 
 def layers_here(module: Any) -> list[int]:
@@ -67,7 +69,7 @@ def layers_here(module: Any) -> list[int]:
     return [index for start, stop in bounds for index in range(start, stop)]
 
 
-def shared_weights(module: Any, layers: Sequence[model.LayerSpec]) -> list[SharedWeight]:
+def _shared_weights(module: Any, layers: Sequence[model.LayerSpec]) -> list[SharedWeight]:
     """This rank's weights that have several uses in the model, in the same order on all ranks."""
     here = set(layers_here(module))
     shared = []

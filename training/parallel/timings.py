@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 OnInstruction = Callable[[str, str], None]
-"""Called with "forward", "backward" or "optimizer", and "begin" or "end"."""
+"""Called with "forward", "backward" or "optimizer", and "begin" or "end": when it is launched, which on a GPU is before
+it runs."""
 
 BUSY = ("forward", "backward", "optimizer")
 """Instructions that compute; in all others a rank sends, receives or waits."""
