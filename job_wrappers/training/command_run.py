@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -13,6 +14,8 @@ from job_wrappers.training.local_ranks import run_local_ranks
 from job_wrappers.training.overrides import read_config_with
 from job_wrappers.training.place import LOCAL_VARIABLE, place_from, restart_count
 from training.errors import ConfigError
+
+_LET_RANK_0_SPEAK_S = 5.0
 
 
 @click.command()
@@ -60,8 +63,8 @@ def run(
             clocks=clocks,
             rendezvous_timeout_s=rendezvous_timeout_s,
         )
-    except ConfigError as error:
-        if place.local_rank == 0:  # every rank reads the same file: one line a node is enough
-            raise
-        sys.exit(error.exit_code)
+    except ConfigError:
+        if place.rank != 0:  # all read the same: rank 0 says it, and srun ends the others before they say it too
+            time.sleep(_LET_RANK_0_SPEAK_S)
+        raise
     run_rank(launch)

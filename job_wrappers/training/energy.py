@@ -84,7 +84,9 @@ class EnergyBook:
         self._now_unix_s = now_unix_s
         self._first: dict[str, float] = {}
         self._last: dict[str, float] = {}
+        self._told: dict[tuple[int, str], float] = {}
         self._trace: list[tuple[float, float]] = []
+        self._noted_unix_s = 0.0
         self.unknown: str | None = "no rank knows of a GPU"
         """Why there is no sum; None: there is one."""
 
@@ -97,8 +99,14 @@ class EnergyBook:
                 return
             for uuid, joules in message.items():
                 if isinstance(uuid, str) and isinstance(joules, int | float) and not isinstance(joules, bool):
-                    self._count(uuid, float(joules))
-            self._trace.append((self._now_unix_s(), sum(self._last.values()) - sum(self._first.values())))
+                    self._count(rank, uuid, float(joules))
+            if self._now_unix_s() - self._noted_unix_s >= PERIOD_S:  # however many ranks there are
+                self._note()
+
+    def note_end(self) -> None:
+        """The last row of the trace: after the last readings."""
+        with self._lock:
+            self._note()
 
     @property
     def gpus(self) -> int:
@@ -109,19 +117,25 @@ class EnergyBook:
         with self._lock:
             return None if self.unknown else sum(self._last.values()) - sum(self._first.values())
 
+    def _note(self) -> None:
+        self._noted_unix_s = self._now_unix_s()
+        self._trace.append((self._noted_unix_s, sum(self._last.values()) - sum(self._first.values())))
+
     def take_trace(self) -> list[tuple[float, float]]:
         """(Unix time, joules used until then) since the last call."""
         with self._lock:
             trace, self._trace = self._trace, []
             return [] if self.unknown else trace
 
-    def _count(self, uuid: str, joules: float) -> None:
+    def _count(self, rank: int, uuid: str, joules: float) -> None:
+        """Two ranks may read one counter; what they tell may overtake each other, what one rank tells does not."""
         if self.unknown == "no rank knows of a GPU":
             self.unknown = None
         self._first.setdefault(uuid, joules)
-        if joules < self._last.get(uuid, joules):
+        if joules < self._told.get((rank, uuid), joules):
             self._doubt("an energy counter was reset while the job ran")
-        self._last[uuid] = joules
+        self._told[rank, uuid] = joules
+        self._last[uuid] = max(joules, self._last.get(uuid, joules))
 
     def _doubt(self, why: str) -> None:
         if self.unknown is None or self.unknown == "no rank knows of a GPU":

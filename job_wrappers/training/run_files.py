@@ -54,6 +54,7 @@ class AttemptListener(NullListener):
         """After the last counter was read. A full disk does not change how the run ended."""
         if not self._begun:
             return
+        self._energy.note_end()
         try:
             self._files.end(
                 AttemptEnd(

@@ -61,11 +61,19 @@ def test_without_gpus_the_energy_is_unknown_not_zero() -> None:
     assert EnergyBook().used_joules() is None
 
 
+def test_a_reading_that_another_overtook_is_no_reset() -> None:
+    book = EnergyBook()
+    book.hear(0, {"GPU-a": 100.0})
+    book.hear(0, {"GPU-a": 160.0})
+    book.hear(1, {"GPU-a": 150.0})
+    assert book.used_joules() == 60.0
+
+
 @pytest.mark.parametrize("message", [{"unknown": "no counter"}, {"GPU-a": 1.0}])
 def test_a_sum_with_a_gap_is_no_sum(message: Mapping[str, Any]) -> None:
     book = EnergyBook()
     book.hear(0, {"GPU-a": 100.0})
-    book.hear(1, message)  # not readable, or run backwards
+    book.hear(0, message)  # not readable, or run backwards
     book.hear(0, {"GPU-a": 170.0})
     assert book.used_joules() is None
     assert book.take_trace() == []
@@ -80,12 +88,15 @@ def test_odd_messages_count_nothing(message: object) -> None:
 
 
 def test_the_trace_is_taken_once() -> None:
-    times = iter((1.0, 2.0))
-    book = EnergyBook(now_unix_s=lambda: next(times))
-    book.hear(0, {"GPU-a": 100.0})
-    book.hear(0, {"GPU-a": 300.0})
-    assert book.take_trace() == [(1.0, 0.0), (2.0, 200.0)]
+    now_unix_s = [0.0]
+    book = EnergyBook(now_unix_s=lambda: now_unix_s[0])
+    for at_unix_s, joules in ((1.0, 100.0), (1.5, 150.0), (2.0, 300.0), (2.1, 310.0)):
+        now_unix_s[0] = at_unix_s
+        book.hear(0, {"GPU-a": joules})
+    assert book.take_trace() == [(1.0, 0.0), (2.0, 200.0)], "a row a second, however many ranks tell"
     assert book.take_trace() == []
+    book.note_end()
+    assert book.take_trace() == [(2.1, 210.0)]
 
 
 def test_a_meter_reads_at_once_in_between_and_at_the_end() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from training.run.config_text import example_config
+
 ROOT = Path(__file__).resolve().parents[2]
 LAYOUT = [
     *(
@@ -65,6 +67,10 @@ def test_every_make_command_of_the_pages_exists(page: str) -> None:
 def test_ci_runs_the_readmes_test_command() -> None:
     assert "make test" in (ROOT / "README.md").read_text()
     assert "make test" in (ROOT / ".ci/run").read_text()
+
+
+def test_the_example_training_is_the_one_that_the_command_prints() -> None:
+    assert (ROOT / "etc/examples/train.toml").read_text() == example_config()
 
 
 def test_the_licence_is_the_one_the_metadata_names() -> None:
