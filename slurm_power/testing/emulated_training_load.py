@@ -3,7 +3,8 @@
 The model, all choices of ours: a forward or backward pass of n sequences takes as long as n + OVERHEAD sequences would
 at full use, so its GPU is used at `FULL * n / (n + OVERHEAD)` and small batches leave it half empty; between passes it
 idles; the optimiser counts as full use. The board's own physics (nvml_emulator/emulator.h) turn use into watts, and
-caps or clock locks into a lower speed. So a pass lasts the CPU's time * (n + OVERHEAD) / n / speed.
+caps or clock locks into a lower speed. So a pass takes its own CPU time * (n + OVERHEAD) / n / speed, and to that what it
+waits for others in collectives: that may be their stretched time, and stretching it again would grow without bound.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class EmulatedTrainingLoad:
         self._node, self._uuid, self._sleep = node, uuid, sleep
         self._sequences_per_step, self._micro_sequences, self._chunks = sequences_per_step, micro_sequences, chunks
         self._backwards = 0
-        self._began_s: float | None = None
+        self._began: tuple[float, float] | None = None  # by the monotonic clock and this thread's CPU time
         self._use, self._stretch = 0.0, 1.0
         self._over = False
         self.slowed_s = 0.0
@@ -99,15 +100,16 @@ class EmulatedTrainingLoad:
         self._use = FULL if name == "optimizer" else utilisation_fraction(self._micro_sequences)
         self._stretch = FULL / self._use
         self._node.open_load(self._uuid, pid=os.getpid(), utilisation_fraction=self._use)
-        self._began_s = time.monotonic()
+        self._began = time.monotonic(), time.thread_time()
 
     def _end(self) -> None:
-        if self._began_s is None:
+        if self._began is None:
             return
-        elapsed_s, self._began_s = time.monotonic() - self._began_s, None
+        (began_s, began_cpu_s), self._began = self._began, None
+        elapsed_s, own_s = time.monotonic() - began_s, time.thread_time() - began_cpu_s
         done_s = self._node.work_done(self._uuid, pid=os.getpid()) / self._use
         speed = min(1.0, max(MIN_SPEED, done_s / elapsed_s)) if elapsed_s else 1.0
-        held_s = elapsed_s * (self._stretch / speed - 1.0)
+        held_s = own_s * (self._stretch / speed - 1.0)
         self._sleep(held_s)
         self.slowed_s += held_s
         self._node.close_load(self._uuid, pid=os.getpid())

@@ -27,10 +27,14 @@ def load_on(node: EmulatedNode, *, micro_sequences: float = 4.0) -> EmulatedTrai
     return EmulatedTrainingLoad(node, uuid, sequences_per_step=8.0, micro_sequences=micro_sequences)
 
 
-def held_per_pass_s(load: EmulatedTrainingLoad, *, pass_s: float = 0.1) -> float:
+def held_fraction(load: EmulatedTrainingLoad, *, pass_s: float = 0.1, waiting_s: float = 0.0) -> float:
+    """Time added to a pass, over the CPU time that it takes itself."""
     before_s = load.slowed_s
     load.on_instruction("forward", "begin")
-    time.sleep(pass_s)
+    until_s = time.thread_time() + pass_s
+    while time.thread_time() < until_s:
+        pass
+    time.sleep(waiting_s)
     load.on_instruction("forward", "end")
     return (load.slowed_s - before_s) / pass_s
 
@@ -48,14 +52,19 @@ def test_smaller_micro_batches_draw_less_and_take_longer_per_sequence(node: Emul
     assert utilisation_fraction(1.0) == pytest.approx(FULL / 2)
     assert utilisation_fraction(1.0) < utilisation_fraction(2.0) < utilisation_fraction(64.0) < FULL
     # 1 sequence takes as long as 2 at full use, 4 as long as 5
-    assert held_per_pass_s(load_on(node, micro_sequences=1.0)) > held_per_pass_s(load_on(node, micro_sequences=4.0))
+    assert held_fraction(load_on(node, micro_sequences=1.0)) == pytest.approx(1.0, rel=0.2)
+    assert held_fraction(load_on(node, micro_sequences=4.0)) == pytest.approx(0.25, rel=0.2)
 
 
 def test_a_cap_makes_a_pass_longer(node: EmulatedNode) -> None:
     load, uuid = load_on(node), node.gpu_uuids()[0]
-    free = held_per_pass_s(load)
+    free = held_fraction(load)
     node.set_found_cap(uuid, 250.0)
-    assert held_per_pass_s(load) > free + 0.1
+    assert held_fraction(load) > free + 0.1
+
+
+def test_waiting_for_others_inside_a_pass_is_not_stretched(node: EmulatedNode) -> None:
+    assert held_fraction(load_on(node, micro_sequences=1.0), waiting_s=0.5) == pytest.approx(1.0, rel=0.2)
 
 
 def step_of(load: EmulatedTrainingLoad, *, passes: int) -> None:
