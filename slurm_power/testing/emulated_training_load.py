@@ -3,8 +3,8 @@
 The model, all choices of ours: a forward or backward pass of n sequences takes as long as n + OVERHEAD sequences would
 at full use, so its GPU is used at `FULL * n / (n + OVERHEAD)` and small batches leave it half empty; between passes it
 idles; the optimiser counts as full use. The board's own physics (nvml_emulator/emulator.h) turn use into watts, and
-caps or clock locks into a lower speed. So a pass takes its own CPU time * (n + OVERHEAD) / n / speed, and to that what it
-waits for others in collectives: that may be their stretched time, and stretching it again would grow without bound.
+caps or clock locks into a lower speed. So a pass takes its own CPU time * (n + OVERHEAD) / n / speed, and what it waits
+for others in collectives: that may be their stretched time, and stretching it again would grow without bound.
 """
 
 from __future__ import annotations
