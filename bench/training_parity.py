@@ -15,10 +15,10 @@ Table = dict[str, dict[str, float]]
 def measure(steps: int = STEPS, policies: Sequence[str] = POLICIES) -> dict[str, dict[str, dict[str, Table]]]:
     """`parity_max_abs_loss_difference` over all steps, by what is compared ("to_one_rank", "to_unsplit") and plan."""
     chosen = cases(policies)
-    seen = {plan: curves(plan, chosen, steps) for plan in PLANS}
+    seen = {plan: curves(plan, chosen, steps) for plan in dict.fromkeys((*PLANS, *map(unsplit, PLANS)))}
     return {
         "parity_max_abs_loss_difference": {
-            "to_one_rank": {plan: _table(seen[plan], seen["1x1x1"]) for plan in PLANS[1:]},
+            "to_one_rank": {plan: _table(seen[plan], seen["1x1x1"]) for plan in seen if plan != "1x1x1"},
             "to_unsplit": {plan: _table(seen[plan], seen[unsplit(plan)]) for plan in PLANS if plan != unsplit(plan)},
         }
     }
