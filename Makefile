@@ -31,7 +31,7 @@ check: packages-base venv emulator ## format, lint, types, import contracts, uni
 	$(BIN)/ruff check --quiet $(wildcard $(SOURCES))
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports > build/imports.txt || { cat build/imports.txt; exit 1; }
-	$(BIN)/pytest -q -n 2 -m "not cluster and not influxdb and not torch"
+	$(BIN)/pytest -q -n 2 -rfE -m "not cluster and not influxdb and not torch"
 
 format: venv ## format the Python files and mend what ruff can
 	$(BIN)/ruff format --quiet $(wildcard $(SOURCES))
