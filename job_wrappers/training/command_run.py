@@ -12,7 +12,7 @@ import click
 from job_wrappers.training.launch import Launch, run_rank
 from job_wrappers.training.local_ranks import run_local_ranks
 from job_wrappers.training.overrides import read_config_with
-from job_wrappers.training.place import LOCAL_VARIABLE, place_from, restart_count
+from job_wrappers.training.place import LOCAL_VARIABLE, RankPlace, place_from, restart_count
 from training.errors import ConfigError
 
 _LET_RANK_0_SPEAK_S = 5.0
@@ -50,9 +50,9 @@ def run(
     It goes on from the newest checkpoint. On SIGUSR1 or SIGTERM it saves and ends with 75, which Slurm requeues
     (RequeueExit=75 in slurm.conf).
     """
-    if local_ranks is not None and LOCAL_VARIABLE not in os.environ:
-        sys.exit(run_local_ranks(local_ranks, [sys.executable, "-m", "job_wrappers.train", *sys.argv[1:]]))
-    place, restarts = place_from(os.environ), restart_count(os.environ)
+    starts_ranks = local_ranks is not None and LOCAL_VARIABLE not in os.environ
+    place = RankPlace(world_size=local_ranks or 1) if starts_ranks else place_from(os.environ)
+    restarts = restart_count(os.environ)
     try:
         wanted = parallel_after_requeue if restarts and parallel_after_requeue is not None else parallel
         config = read_config_with(config_path, parallel=wanted, settings=settings)
@@ -67,4 +67,6 @@ def run(
         if place.rank != 0:  # all read the same: rank 0 says it, and srun ends the others before they say it too
             time.sleep(_LET_RANK_0_SPEAK_S)
         raise
+    if starts_ranks:
+        sys.exit(run_local_ranks(place.world_size, [sys.executable, "-m", "job_wrappers.train", *sys.argv[1:]]))
     run_rank(launch)

@@ -19,6 +19,7 @@ from job_wrappers.training.model_choice import model_of
 from job_wrappers.training.place import RankPlace, restart_count
 from job_wrappers.training.progress import ProgressListener
 from job_wrappers.training.run_files import AttemptListener
+from job_wrappers.training.say import say
 from job_wrappers.training.team import Team
 from job_wrappers.training.telemetry import TelemetryListener
 from slurm_power.errors import SlurmPowerError
@@ -109,7 +110,8 @@ class _Rank:
             clocks = launch.clocks.lowered(self._client, self._gpu, launch.place, launch.plan)
         self._meter.start()
         with clocks:
-            return run_training(launch.config, listener=Fanout(self._listeners()), signals=signals, fresh=launch.fresh)
+            listener = Fanout(self._listeners())
+            return run_training(launch.config, listener=listener, signals=signals, fresh=launch.fresh, say=say)
 
     def finish(self, result: RunResult) -> NoReturn:
         self._meter.stop()
