@@ -62,13 +62,14 @@ class OptimizerState:
         Collective: all ranks must iterate to the end.
         """
         given = {axis.name: [0] * axis.size for axis in (self._context.data, self._context.expert_data)}
-        for shards in _by_tensor(self._module):
+        # The largest first: they even out best.
+        for shards in sorted(_by_tensor(self._module), key=lambda shards: -_elements(shards[0].tensor)):
             if self._is_copy(shards[0].tensor):
                 continue
             whole = self._gathered(shards[0].tensor)
             axis = self._replicas(shards[0].tensor)
             owner = given[axis.name].index(min(given[axis.name]))
-            given[axis.name][owner] += next(iter(whole.values())).numel()
+            given[axis.name][owner] += _elements(shards[0].tensor)
             if axis.rank == owner:
                 for shard in shards:
                     yield StateShard(shard.part, {kind: shard.of(tensor) for kind, tensor in whole.items()})
@@ -139,6 +140,10 @@ def _by_tensor(module: nn.Module) -> Iterator[list[Shard]]:
         yield list(group)
 
 
+def _elements(tensor: Any) -> int:
+    return int(getattr(tensor, "ds_numel", tensor.numel()))  # ZeRO-3 leaves a parameter empty between uses
+
+
 def _masters(optimizer: Any) -> list[Tensor]:
     for name in ("fp32_groups_flat_partition", "single_partition_of_fp32_groups", "fp32_partitioned_groups_flat"):
         if hasattr(optimizer, name):
@@ -150,7 +155,7 @@ def _masters(optimizer: Any) -> list[Tensor]:
 def _joined(shards: list[Shard], kind: str, read: Read) -> Tensor:
     """A tensor shaped as the parameter on this rank, put together from the pieces that lie in it."""
     parameter = shards[0].tensor
-    shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 leaves a parameter empty between uses
+    shape = getattr(parameter, "ds_shape", parameter.shape)
     joined = torch.empty(shape, dtype=torch.float32, device=parameter.device)
     for shard in shards:
         shard.of(joined).copy_(read(shard.part, kind))
