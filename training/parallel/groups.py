@@ -48,7 +48,10 @@ def open_groups(plan: ParallelPlan, *, timeout_s: float = COLLECTIVE_TIMEOUT_S) 
     try:
         with quiet():
             _join(datetime.timedelta(seconds=timeout_s))
-            return _context(plan)
+            context = _context(plan)
+            # Rank 0 keeps the rendezvous: were it to leave now, a rank that still joins a group would lose it.
+            dist.barrier()
+            return context
     except (dist.DistNetworkError, dist.DistStoreError) as cause:
         raise Unavailable(f"rendezvous at {os.environ['MASTER_ADDR']}: {_first_line(cause)}") from cause
 
