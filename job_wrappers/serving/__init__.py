@@ -1,1 +1,1 @@
-"""The paged-KV serving engine will live here."""
+"""A paged-KV serving engine whose batch size, model and GPU clock can be changed while it serves."""

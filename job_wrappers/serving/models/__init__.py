@@ -1,0 +1,1 @@
+"""Decoder models as Hugging Face stores them, run over flat token batches."""

@@ -1,0 +1,1 @@
+"""The processes of one model: who computes what, and how they are told."""

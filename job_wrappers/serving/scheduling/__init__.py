@@ -1,0 +1,1 @@
+"""Which sequences advance in the next iteration, and by how many tokens. Pure."""

@@ -1,0 +1,1 @@
+"""One iteration as the ranks receive it."""

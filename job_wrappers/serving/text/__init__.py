@@ -1,0 +1,1 @@
+"""Between text and tokens: templates, incremental detokenisation, stop strings."""
