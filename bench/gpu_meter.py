@@ -14,6 +14,7 @@ ENERGY_S = 3.0
 """How long a case runs for its energy: the counter of an H100 moves every 20 to 100 ms."""
 
 PEAK_SIZE = 8192
+READ_BYTES = 4 * 1024**3
 
 Step = Callable[[], Any]
 
@@ -64,3 +65,9 @@ def bf16_flops_per_s(device: torch.device) -> float:
     """Of a square product of PEAK_SIZE."""
     a, b = (torch.randn(PEAK_SIZE, PEAK_SIZE, device=device, dtype=torch.bfloat16) for _ in "ab")
     return 2.0 * PEAK_SIZE**3 / seconds(lambda: a @ b)
+
+
+def memory_read_bytes_per_s(device: torch.device) -> float:
+    """Of one large sum."""
+    source = torch.ones(READ_BYTES // 4, device=device)
+    return READ_BYTES / seconds(source.sum)

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.gpu_device import gpu_device
 from bench.gpu_roofline import TOKENS, Layer, feed_forward, layers, preset_of, roofline_s
 from training.planning.hardware import Hardware, hardware
 from training.precision import BF16, FP8, policy
@@ -31,16 +32,14 @@ def main() -> None:
 
 
 def measure() -> dict[str, Any] | None:
-    try:
-        import torch
-    except ImportError:
+    device = gpu_device()
+    if device is None:
         return None
-    if not torch.cuda.is_available():
-        return None
+    import torch
+
     from bench import gpu_meter, gpu_steps
     from training.fp8.backend import pick
 
-    device = torch.device("cuda", torch.cuda.current_device())
     name = torch.cuda.get_device_name(device)
     preset = preset_of(name)
     stated = hardware(preset) if preset else None

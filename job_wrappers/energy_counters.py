@@ -35,3 +35,15 @@ def used_joules(before: Mapping[str, float], after: Mapping[str, float]) -> floa
 
 def _counter_joules(nvml: Any, uuid: str) -> float:
     return joules_from_millijoules(nvml.nvmlDeviceGetTotalEnergyConsumption(nvml.nvmlDeviceGetHandleByUUID(uuid)))
+
+
+def keep_nvml_open() -> None:
+    """For a process that reads its counters many times a second: opening NVML anew each time takes long."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except ImportError:
+        return
+    except pynvml.NVMLError:
+        return

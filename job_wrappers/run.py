@@ -57,6 +57,9 @@ class JobRun:
             "exit_code": exit_code,
             "duration_s": duration_s,
         }
+        step_id = os.environ.get("SLURM_STEP_ID", "")
+        if step_id.isdigit():
+            fields["step_id"] = int(step_id)
         if energy_joules is not None:
             fields["energy_joules"] = energy_joules
             fields["energy_kwh"] = kwh_from_joules(energy_joules)

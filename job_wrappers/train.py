@@ -5,12 +5,12 @@ Each command lives in a module of its own and is loaded when it is called; torch
 
 from __future__ import annotations
 
-import importlib
 import logging
 import sys
 
 import click
 
+from slurm_power.cli.lazy import LazyCommands
 from slurm_power.errors import SlurmPowerError
 from training.errors import TrainingError
 
@@ -26,19 +26,7 @@ COMMANDS = {
 }
 
 
-class LazyCommands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-
-@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyCommands, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("-v", "--verbose", is_flag=True, help="Say more about what happens.")
 def train(verbose: bool) -> None:
     """Train language models from sbatch, inside the site's power promise.

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from job_wrappers.child import FORWARDED
 from job_wrappers.training.place import LOCAL_VARIABLE, local_places, to_variable
 from job_wrappers.training.say import say
 from job_wrappers.training.team import LOST_GRACE_S
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 _POLL_S = 0.5
 _END_S = LOST_GRACE_S + 5.0
@@ -26,13 +30,14 @@ def run_local_ranks(count: int, command: Sequence[str], *, environment: Mapping[
     waited = {*FORWARDED, signal.SIGCHLD}
     found_mask = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     ranks: list[subprocess.Popen[bytes]] = []
+    parent = os.getpid()
     try:
         for place in places:
             ranks.append(
                 subprocess.Popen(
                     command,
                     env={**environment, LOCAL_VARIABLE: to_variable(place)},
-                    preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, found_mask) and None,
+                    preexec_fn=lambda: _begin_as_rank(found_mask, parent),
                 )
             )
         _wait(ranks, waited)
@@ -43,6 +48,14 @@ def run_local_ranks(count: int, command: Sequence[str], *, environment: Mapping[
             rank.wait()
         signal.pthread_sigmask(signal.SIG_SETMASK, found_mask)
     return next((code for code in map(_exit_code, ranks) if code != 0), 0)
+
+
+def _begin_as_rank(mask: Collection[int], parent: int) -> None:
+    """A parent that is killed can tell nobody, so the kernel does."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if os.getppid() != parent:
+        os._exit(128 + signal.SIGTERM)
 
 
 def _wait(ranks: list[subprocess.Popen[bytes]], waited: set[signal.Signals]) -> None:

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import sys
 
-PROGRAM = "slurm-power-train"
+_program = "slurm-power-train"
+
+
+def speak_as(program: str) -> None:
+    """Whose name stands before the lines of this process."""
+    global _program
+    _program = program
 
 
 def say(line: str) -> None:
     try:
-        print(f"{PROGRAM}: {line}", file=sys.stderr, flush=True)
+        print(f"{_program}: {line}", file=sys.stderr, flush=True)
     except (OSError, ValueError):
         sys.stderr = None

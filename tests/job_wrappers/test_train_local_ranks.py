@@ -70,3 +70,16 @@ def test_a_signal_reaches_every_rank(tmp_path: Path) -> None:
     finally:
         parent.kill()
         parent.wait()
+
+
+def test_ranks_do_not_outlive_a_parent_that_is_killed(tmp_path: Path) -> None:
+    rank = f"open('{tmp_path}/' + str(os.getpid()), 'w').close(); time.sleep(300)"
+    code = (
+        "import sys; from job_wrappers.training.local_ranks import run_local_ranks; "
+        f"run_local_ranks(2, [sys.executable, '-c', {RANK + rank!r}])"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    assert wait_for(lambda: len(list(tmp_path.iterdir())) == 2, timeout_s=30.0)
+    parent.kill()
+    parent.wait()
+    assert wait_for(lambda: not any(Path(f"/proc/{path.name}").exists() for path in tmp_path.iterdir()), timeout_s=30.0)

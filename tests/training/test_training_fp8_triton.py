@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.triton_process import run_triton
 
 pytest.importorskip("torch")
 pytest.importorskip(
@@ -17,29 +13,12 @@ pytest.importorskip(
 
 pytestmark = pytest.mark.torch
 
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: str, interpret: bool, cache: Path):
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    environment |= {"TRITON_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"} | (
-        {"TRITON_INTERPRET": "1"} if interpret else {}
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.triton_kernels", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+MODULE = "tests.training.triton_kernels"
 
 
 @pytest.fixture(scope="module")
 def interpreted(tmp_path_factory):
-    return run("interpret", interpret=True, cache=tmp_path_factory.mktemp("triton"))
+    return run_triton(MODULE, "interpret", interpret=True, cache=tmp_path_factory.mktemp("triton"))
 
 
 def test_the_kernel_multiplies_like_the_reference_at_every_size(interpreted):
@@ -72,7 +51,7 @@ def test_the_quantiser_kernels_mark_tiles_that_are_not_finite(interpreted):
 
 @pytest.mark.parametrize(("capability", "instruction"), [(90, "wgmma.mma_async"), (89, "mma.sync")])
 def test_the_kernels_compile_to_fp8_instructions(capability, instruction, tmp_path):
-    found = run("compile", str(capability), interpret=False, cache=tmp_path)
+    found = run_triton(MODULE, "compile", str(capability), interpret=False, cache=tmp_path)
     assert found.pop("rows") == found.pop("columns") == ["cvt.rn.satfinite.e4m3x2.f32"]
     assert set(found) == {"*bf16 blocks", "*bf16 tiles", "*fp32 blocks", "*fp32 tiles"}
     for names in found.values():

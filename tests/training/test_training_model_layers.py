@@ -122,6 +122,14 @@ def test_the_future_does_not_change_the_past(name):
         assert not torch.equal(before[depth, :, 20:], after[depth, :, 20:])
 
 
+def test_training_goes_on_after_an_inference_of_the_same_length():
+    config = preset("tiny-llama")
+    module, tokens = build(config, "fp32"), random_tokens(config, length=38)[:, :-1]
+    with torch.inference_mode():
+        module(tokens)
+    module(tokens).streams.sum().backward()
+
+
 def test_a_value_nobody_set_shows_in_the_loss():
     config = preset("tiny-v3")
     module, tokens = Decoder(config, policy("fp32")), random_tokens(config, length=8)

@@ -87,7 +87,8 @@ def test_a_run_stopped_on_one_rank_goes_on_with_other_plans_to_the_same_losses(f
 
 def test_experts_router_biases_and_predictions_ahead_survive_another_plan(folder: Path):
     settings = {"precision__policy": "fp8", "data__sequence_length": 64, "batch__micro_sequences": 2}
-    settings |= {"optimizer__steps": 6, "optimizer__router_bias_speed": 0.05}
+    # An odd number of steps of one size, up or down, never ends where it began.
+    settings |= {"optimizer__steps": 5, "optimizer__router_bias_speed": 0.05}
     expected = undisturbed(folder, settings)
     act = Act("signal", rank=0, step=3, value=signal.SIGUSR1)
     codes, said = run(folder, {**settings, **plan(data=2, expert=2)}, act, world_size=2)

@@ -51,7 +51,7 @@ def _llama3(rope: Rope, plain: Tensor) -> Tensor:
     return (1 - smooth) * plain / factor + smooth * plain
 
 
-def _amplitude(rope: Rope) -> float:
+def amplitude(rope: Rope) -> float:
     """By what Yarn multiplies queries and keys."""
     if rope.kind != "yarn":
         return 1.0
@@ -64,10 +64,11 @@ def _amplitude(rope: Rope) -> float:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(mode=False)  # kept for later, so whoever trains may use what an inference asked for first
 def rotation(rope: Rope, width: int, length: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cosines and sines, FP32 [length, 1, width / 2], of positions 0 to length - 1."""
     angles = torch.arange(length, dtype=torch.float32).outer(inverse_frequencies(rope, width)).unsqueeze(1)
-    return (angles.cos() * _amplitude(rope)).to(device), (angles.sin() * _amplitude(rope)).to(device)
+    return (angles.cos() * amplitude(rope)).to(device), (angles.sin() * amplitude(rope)).to(device)
 
 
 def rotate(x: Tensor, rope: Rope, *, interleave: bool) -> Tensor:
