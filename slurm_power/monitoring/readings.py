@@ -30,6 +30,7 @@ class EssReading:
     remote_allowed: bool
     alarms: tuple[str, ...]
     taken_at_s: float
+    available_joules: float | None = None  # what the device itself says it could still give; not every one does
 
 
 @dataclass(frozen=True, slots=True)

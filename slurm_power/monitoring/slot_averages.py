@@ -42,6 +42,16 @@ class SlotAverages:
             self._add_line(self._last_known, (wall_s, watts))
         self._last_known = (wall_s, watts)
 
+    def put(self, start_wall_s: float, watts: float) -> None:
+        """A whole slot's mean, known from elsewhere; later than all that was added so far."""
+        index = round(start_wall_s / self._slot_s)
+        self._first = index if self._first is None else min(self._first, index)
+        self._last = max(self._last, index)
+        self._joules[index], self._known_s[index] = watts * self._slot_s, self._slot_s
+
+    def mean(self, start_wall_s: float) -> float | None:
+        return self._slot(round(start_wall_s / self._slot_s)).watts
+
     def forget_before(self, wall_s: float) -> None:
         """Leave out the slots that are over by then."""
         while self._first is not None and self._first < self._last and (self._first + 1) * self._slot_s <= wall_s:

@@ -1,21 +1,28 @@
-"""The controller's HTTP face: JSON for the CLI, and the agents' door. It serves, it never decides."""
+"""The controller's HTTP face: JSON, the dashboard, metrics, and the agents' door. It serves, it never decides."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from slurm_power.errors import ConfigError, NotPermitted, Unavailable
+from slurm_power.web.admin import Admin, admin_routes
+from slurm_power.web.broadcast import Broadcast
+from slurm_power.web.metrics import metrics_route
+from slurm_power.web.page import page_routes
+from slurm_power.web.pools import PoolsFace, pool_routes
+from slurm_power.web.sealed import sealed_route
+from slurm_power.web.security import SecurityHeaders
+from slurm_power.web.stream import stream_route
+from slurm_power.web.tokens import AdminTokens
 
 MAX_REPORT_BYTES = 1024 * 1024
-BODY_TIMEOUT_S = 2.0
-"""Anybody may connect: a report that trickles in must not hold a connection, nor the daemon's end."""
+VIEWS = ("status", "plan", "jobs", "ess", "events")
 
 
 class ControllerFace(Protocol):
@@ -30,23 +37,18 @@ class ControllerFace(Protocol):
     def exchange(self, sealed: bytes) -> bytes: ...
 
 
-def create_app(face: ControllerFace) -> Starlette:
-    async def agent_report(request: Request) -> Response:
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
-                body = await _body(request)
-        except (ClientDisconnect, TimeoutError):
-            return PlainTextResponse("the report broke off", status_code=408)
-        if body is None:
-            return PlainTextResponse(f"a report is at most {MAX_REPORT_BYTES} bytes", status_code=413)
-        try:
-            return Response(await run_in_threadpool(face.exchange, body))
-        except NotPermitted as refusal:
-            return PlainTextResponse(str(refusal), status_code=403)
-        except ConfigError as nonsense:
-            return PlainTextResponse(str(nonsense), status_code=400)
-        except Unavailable as trouble:
-            return PlainTextResponse(str(trouble), status_code=503)
+def create_app(
+    face: ControllerFace,
+    *,
+    broadcast: Broadcast | None = None,
+    admin: Admin | None = None,
+    tokens: AdminTokens | None = None,
+    metrics: Callable[[], str] | None = None,
+    pools: PoolsFace | None = None,
+) -> Starlette:
+    """`broadcast`: what the dashboard shows live; without it the page shows nothing. `admin` and `tokens`: who may
+    change something, and where that goes. `metrics`: the text that Prometheus reads. `pools`: where pool managers
+    report."""
 
     def answers(name: str) -> Route:
         async def endpoint(_: Request) -> Response:
@@ -60,18 +62,14 @@ def create_app(face: ControllerFace) -> Starlette:
 
     return Starlette(
         routes=[
-            *(answers(name) for name in ("status", "plan", "jobs", "ess", "events")),
+            *(answers(name) for name in VIEWS),
             Route("/health", health),
-            Route("/agent/report", agent_report, methods=["POST"]),
-        ]
+            sealed_route("/agent/report", face.exchange, limit_bytes=MAX_REPORT_BYTES),
+            *pool_routes(pools),
+            *([] if metrics is None else [metrics_route(metrics)]),
+            *([] if broadcast is None else [stream_route(broadcast)]),
+            *admin_routes(admin, tokens),
+            *page_routes(),
+        ],
+        middleware=[Middleware(SecurityHeaders)],
     )
-
-
-async def _body(request: Request) -> bytes | None:
-    """None: too long."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_REPORT_BYTES:
-            return None
-    return bytes(body)
