@@ -10,9 +10,10 @@ from pathlib import Path
 from slurm_power.daemons.agent_registry import AgentRegistry
 from slurm_power.daemons.battery_loop import BatteryLoop
 from slurm_power.daemons.billing_state import BillingState
-from slurm_power.daemons.controller import Controller, Settings
+from slurm_power.daemons.controller import Controller
 from slurm_power.daemons.controller_config import ControllerConfig
 from slurm_power.daemons.site_history import SiteHistory
+from slurm_power.daemons.site_planner import Forecasters, Settings
 from slurm_power.ess.battery import BatteryLimits
 from slurm_power.ess.guard import SiteLimits
 from slurm_power.ess.planner_config import PlannerConfig
@@ -65,9 +66,8 @@ class LargeSite:
 
     def controller(self, slurm: SlurmClient) -> Controller:
         settings = _settings()
-        billing = BillingState(
-            journal=FakeJournal(), tariff=settings.tariff, max_gap_s=60.0, wall_s=self.clock.wall_s()
-        )
+        billing = BillingState(journal=FakeJournal(), rates=settings.rates, max_gap_s=60.0, wall_s=self.clock.wall_s())
+        naive = NaiveForecaster(settings.forecast, slot_s=settings.planner.slot_s)
         return Controller(
             settings=settings,
             clock=self.clock,
@@ -77,7 +77,7 @@ class LargeSite:
             battery_loop=self._battery_loop(settings, billing),
             billing=billing,
             history=self._history(settings),
-            forecaster=NaiveForecaster(settings.forecast, slot_s=settings.planner.slot_s),
+            forecasters=Forecasters(building=naive, it=naive),
         )
 
     def report_nodes(self, jobs: Sequence[Job]) -> None:
@@ -181,7 +181,7 @@ def _settings() -> Settings:
             state_path=Path("unused"), lease_s=180.0, max_reading_age_s=30.0, history_s=HISTORY_S
         ),
         site=SiteLimits(grid_limit_watts=12e6, it_max_watts=float(IT_MAX_WATTS), pue=PUE, max_reading_age_s=30.0),
-        tariff=Tariff(
+        rates=Tariff(
             energy_prices=(
                 EnergyPrice(start_s=0.0, price_per_kwh=0.09),
                 EnergyPrice(start_s=16 * 3600.0, price_per_kwh=0.17),

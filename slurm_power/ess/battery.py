@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from slurm_power.errors import require
 
@@ -32,6 +33,9 @@ class BatteryLimits:
     discharge_efficiency: float = 0.95
     """Joules given per joule taken out of store."""
 
+    standby_loss_watts: float = 0.0
+    """What the cells lose all the time: their own discharge, and what their electronics take of it."""
+
     wear_cost_per_kwh: float = 0.0
     """Money per kWh discharged; 0 plans as if cells did not age."""
 
@@ -54,7 +58,30 @@ class BatteryLimits:
         for key in ("charge_efficiency", "discharge_efficiency"):
             value = getattr(self, key)
             require(0 < value <= 1, key, value, "must be in (0, 1]")
+        require(self.standby_loss_watts >= 0, "standby_loss_watts", self.standby_loss_watts, "must not be below 0")
         require(self.wear_cost_per_kwh >= 0, "wear_cost_per_kwh", self.wear_cost_per_kwh, "must not be below 0")
+
+    @classmethod
+    def sized(cls, watts: float, *, hours: float, ac_to_ac_efficiency: float) -> BatteryLimits:
+        """A battery of `watts` for `hours`, without a reserve; its losses fall on both ways alike."""
+        one_way = math.sqrt(ac_to_ac_efficiency)
+        return cls(
+            capacity_joules=watts * hours * 3600.0,
+            max_charge_watts=watts,
+            max_discharge_watts=watts,
+            reserve_fraction=0.0,
+            charge_efficiency=one_way,
+            discharge_efficiency=one_way,
+        )
+
+    def holding(self, capacity_joules: float) -> BatteryLimits:
+        """With what it says it holds (rating times state of health), if that is less: cells age."""
+        return replace(self, capacity_joules=min(self.capacity_joules, capacity_joules))
+
+    @property
+    def half_full_joules(self) -> float:
+        """Halfway between minimum and maximum."""
+        return 0.5 * (self.min_stored_joules + self.max_stored_joules)
 
     @property
     def min_stored_joules(self) -> float:
@@ -90,6 +117,14 @@ def usable_charge_watts(battery: BatteryLimits, *, stored_joules: float, duratio
     """What the battery can take for the whole of `duration_s`."""
     energy_joules = chargeable_joules(battery, stored_joules=stored_joules)
     return min(battery.max_charge_watts, energy_joules / duration_s)
+
+
+def stored_after(
+    battery: BatteryLimits, *, stored_joules: float, charge_watts: float, discharge_watts: float, duration_s: float
+) -> float:
+    """What is stored when both have gone on for `duration_s`."""
+    into_watts = charge_watts * battery.charge_efficiency - discharge_watts / battery.discharge_efficiency
+    return max(0.0, stored_joules + (into_watts - battery.standby_loss_watts) * duration_s)
 
 
 def equivalent_full_cycles(battery: BatteryLimits, *, discharged_joules: float) -> float:

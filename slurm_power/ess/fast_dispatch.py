@@ -73,7 +73,8 @@ def next_setpoint(
     if planned_watts > 0:
         given_watts = min(planned_watts, can_give_watts)
         return FastDecision(EssSetpoint(discharge_watts=given_watts), "discharge as planned", allowed_watts)
-    room_watts = min(allowed_watts, target_watts) - load_watts
+    reach_watts = target_watts if slot is None or slot.charge_limit_watts is None else slot.charge_limit_watts
+    room_watts = min(allowed_watts, target_watts, reach_watts) - load_watts
     wanted_watts = slot.charge_watts if slot is not None else 0.0
     can_take_watts = min(
         ess.max_charge_watts, usable_charge_watts(battery, stored_joules=stored_joules, duration_s=command_s)

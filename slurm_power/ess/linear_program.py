@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Column = NDArray[np.int64]
 Values = NDArray[np.float64]
+Term = tuple[Column, float | Values]
 INFINITE = float(highspy.kHighsInf)
 
 
@@ -43,12 +44,13 @@ class LinearProgram:
 
     def rows(
         self,
-        terms: Sequence[tuple[Column, float | Values]],
+        terms: Sequence[Term],
         *,
         lower: float | Values = -INFINITE,
         upper: float | Values = INFINITE,
-    ) -> None:
-        """lower <= sum of column x coefficient <= upper, for each entry of the (equally long) columns."""
+    ) -> Column:
+        """lower <= sum of column x coefficient <= upper, for each entry of the (equally long) columns. The answer
+        names the rows."""
         count = terms[0][0].size
         rows = np.arange(self._rows, self._rows + count, dtype=np.int64)
         for columns, coefficient in terms:
@@ -57,17 +59,15 @@ class LinearProgram:
         for bound, store in ((lower, self._row_lower), (upper, self._row_upper)):
             store.append(np.broadcast_to(np.asarray(bound, dtype=np.float64), (count,)))
         self._rows += count
+        return rows
+
+    def open(self, *, presolve: bool = False) -> OpenProgram:
+        """`presolve`: faster for one solve of a large program, slower for several."""
+        return OpenProgram(self._model(), presolve=presolve)
 
     def solve(self) -> Values | None:
         """The value of every variable; None if HiGHS does not call its answer optimal."""
-        highs = highspy.Highs()  # type: ignore[no-untyped-call]
-        highs.setOptionValue("output_flag", False)
-        highs.setOptionValue("threads", 1)
-        highs.passModel(self._model())
-        highs.run()
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return None
-        return np.array(highs.getSolution().col_value, dtype=np.float64)
+        return self.open(presolve=True).solve()
 
     def _model(self) -> highspy.HighsLp:
         rows = np.concatenate([entry[0] for entry in self._entries])
@@ -86,3 +86,37 @@ class LinearProgram:
         lp.a_matrix_.index_ = columns[order].astype(np.int32)
         lp.a_matrix_.value_ = values[order]
         return lp
+
+
+class _QuietHighs(highspy.Highs):
+    """Without the callbacks, which nobody uses here: setting them up prints a banner to standard output."""
+
+    def __init__(self) -> None:
+        super(highspy.Highs, self).__init__()
+
+
+class OpenProgram:
+    """A program that is solved several times with other bounds; each solve begins where the last one ended."""
+
+    def __init__(self, model: highspy.HighsLp, *, presolve: bool) -> None:
+        self._highs = _QuietHighs()
+        self._highs.setOptionValue("output_flag", False)
+        self._highs.setOptionValue("threads", 1)
+        # Without it, or the basis of the last solve would be lost.
+        self._highs.setOptionValue("presolve", "on" if presolve else "off")
+        self._highs.passModel(model)
+
+    def fix_rows(self, rows: Column, values: Values) -> None:
+        change = self._highs.changeRowsBounds  # type: ignore[attr-defined]
+        change(rows.size, rows.astype(np.int32), values, values)
+
+    def bound_columns(self, columns: Column, *, upper: Values) -> None:
+        """From 0 to `upper`."""
+        self._highs.changeColsBounds(columns.size, columns.astype(np.int32), np.zeros(columns.size), upper)
+
+    def solve(self) -> Values | None:
+        """The value of every variable; None if HiGHS does not call its answer optimal."""
+        self._highs.run()
+        if self._highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
+            return None
+        return np.array(self._highs.getSolution().col_value, dtype=np.float64)

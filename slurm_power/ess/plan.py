@@ -19,6 +19,9 @@ class PlanSlot:
     envelope_watts: float  # IT load may draw this much and the target holds
     price_per_kwh: float
     it_recovered_watts: float = 0.0  # work held back earlier that the plan runs here, beyond it_wanted_watts
+    limit_watts: float | None = None  # the grid import we defend in this slot; None: the plan's target
+    charge_limit_watts: float | None = None  # the import that charging may reach; None: the limit
+    promised: bool = False  # the limit holds even below what is billed already
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +29,16 @@ class DispatchPlan:
     """Never "infeasible": what could not be met is in `shortfalls`, in words, with watts."""
 
     made_wall_s: float
-    target_watts: float  # the grid import we defend from now to the end of the billing period
+    target_watts: float  # the grid import we defend now; each slot has its own limit
     slots: tuple[PlanSlot, ...]
     cost: float  # money over the horizon, as planned
     shortfalls: tuple[str, ...] = ()
+    margin: float | None = None  # how far above the median forecast, in its upper bands; None: a fixed quantile
+
+    def limit_watts_at(self, wall_s: float) -> float:
+        """The limit of the slot at `wall_s`; outside the plan its target."""
+        slot = self.slot_at(wall_s)
+        return self.target_watts if slot is None or slot.limit_watts is None else slot.limit_watts
 
     def slot_at(self, wall_s: float) -> PlanSlot | None:
         for slot in self.slots:

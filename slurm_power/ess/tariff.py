@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
 
 from slurm_power.errors import require
-from slurm_power.units import kw_from_watts, kwh_from_joules
+from slurm_power.ess.rate_parts import Tier
+from slurm_power.ess.rates import (
+    CoincidentWindows,
+    DemandComponent,
+    EnergyRate,
+    FixedCharge,
+    RateGrid,
+    mean_price_per_kwh,
+)
+
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +36,10 @@ class EnergyPrice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tariff:
-    """[tariff]. Everything repeats in seconds since the epoch; a calendar or a daylight-saving rule is not here."""
+    """[tariff]. Everything repeats in seconds since the epoch; for a calendar, a daylight-saving rule or several demand
+    charges there is the kind "urdb"."""
+
+    kind: Literal["periodic"] = "periodic"
 
     currency: str = "USD"
 
@@ -62,28 +79,73 @@ class Tariff:
         )
         require(self.export_price_per_kwh == 0, "export_price_per_kwh", self.export_price_per_kwh, "only 0 is known")
 
+    @property
+    def energy_rates(self) -> Sequence[EnergyRate]:
+        return tuple(EnergyRate(self._name(p.start_s), (Tier(p.price_per_kwh),)) for p in self.energy_prices)
+
+    @property
+    def demand_components(self) -> Sequence[DemandComponent]:
+        return (DemandComponent("maximum demand", (Tier(self.demand_price_per_kw),)),)
+
+    @property
+    def coincident(self) -> Sequence[CoincidentWindows]:
+        return ()
+
+    @property
+    def fixed_charges(self) -> Sequence[FixedCharge]:
+        return ()
+
+    @property
+    def minimum_per_period(self) -> float:
+        return 0.0
+
+    @property
+    def shortest_price_s(self) -> float:
+        ends = [price.start_s for price in self.energy_prices[1:]] + [self.period_s]
+        return min(end - price.start_s for price, end in zip(self.energy_prices, ends, strict=True))
+
+    def grid(self, wall_s: npt.ArrayLike) -> RateGrid:
+        since_s = np.atleast_1d(np.asarray(wall_s, dtype=np.float64)) - self.anchor_wall_s
+        starts = [price.start_s for price in self.energy_prices]
+        band = np.searchsorted(starts, since_s % self.period_s, side="right") - 1
+        period = np.floor(since_s / self.billing_period_s).astype(np.int64)
+        return RateGrid(period, band.astype(np.int64), np.ones((1, since_s.size), dtype=np.bool_))
+
+    def period_of(self, wall_s: float) -> int:
+        return math.floor((wall_s - self.anchor_wall_s) / self.billing_period_s)
+
+    def period_start_wall_s(self, period: int) -> float:
+        return self.anchor_wall_s + period * self.billing_period_s
+
+    def month_of_year(self, period: int) -> int:
+        return period % 12
+
+    def applies(self, component: DemandComponent, period: int) -> bool:
+        return True
+
     def price_at(self, wall_s: float) -> float:
         """Money per kWh imported at `wall_s`."""
         return self.energy_prices[self._band_at(wall_s)].price_per_kwh
 
     def mean_price_per_kwh(self, *, start_wall_s: float, duration_s: float) -> float:
-        """The price of steady import from `start_wall_s` for `duration_s`."""
-        if duration_s <= 0:
-            return self.price_at(start_wall_s)
-        parts = self._price_parts(start_wall_s, start_wall_s + duration_s)
-        return sum(seconds * price for seconds, price in parts) / duration_s
+        return mean_price_per_kwh(self, start_wall_s=start_wall_s, duration_s=duration_s)
 
     def billing_period_start(self, wall_s: float) -> float:
-        periods = math.floor((wall_s - self.anchor_wall_s) / self.billing_period_s)
-        return self.anchor_wall_s + periods * self.billing_period_s
+        return self.period_start_wall_s(self.period_of(wall_s))
+
+    def _name(self, start_s: float) -> str:
+        """A price as people call it: by the time of day, where the period is a day."""
+        whole_minutes = self.period_s == _DAY_S and start_s % 60 == 0
+        minutes = int(start_s // 60)
+        return f"from {minutes // 60:02d}:{minutes % 60:02d}" if whole_minutes else f"from {start_s:g} s"
 
     def _band_at(self, wall_s: float) -> int:
         into_period_s = (wall_s - self.anchor_wall_s) % self.period_s
         return bisect_right([price.start_s for price in self.energy_prices], into_period_s) - 1
 
-    def _price_parts(self, start_wall_s: float, end_wall_s: float) -> Iterator[tuple[float, float]]:
-        """(seconds, price) from start to end, cut where the price changes."""
-        at_s = start_wall_s
+    def energy_parts(self, start_wall_s: float, duration_s: float) -> Iterator[tuple[int, float]]:
+        """(band, seconds), cut where the price changes."""
+        at_s, end_wall_s = start_wall_s, start_wall_s + duration_s
         while at_s < end_wall_s:
             band = self._band_at(at_s)
             period_start_s = at_s - (at_s - self.anchor_wall_s) % self.period_s
@@ -91,57 +153,5 @@ class Tariff:
             until_s = min(end_wall_s, period_start_s + ends[band])
             if until_s <= at_s:  # rounding of seconds since the epoch: step over it
                 until_s = min(end_wall_s, at_s + 1e-3)
-            yield until_s - at_s, self.energy_prices[band].price_per_kwh
+            yield band, until_s - at_s
             at_s = until_s
-
-
-@dataclass(frozen=True, slots=True)
-class BilledInterval:
-    """Energy imported in one metering interval."""
-
-    start_wall_s: float
-    length_s: float
-    joules: float
-
-    @property
-    def average_watts(self) -> float:
-        return self.joules / self.length_s
-
-
-@dataclass(frozen=True, slots=True)
-class Bill:
-    currency: str
-    energy_cost: float
-    demand_cost: float
-    peak_watts: float  # the highest interval of all
-    energy_joules: float
-
-    @property
-    def total(self) -> float:
-        return self.energy_cost + self.demand_cost
-
-
-def bill(intervals: Iterable[BilledInterval], *, tariff: Tariff) -> Bill:
-    """What the intervals cost: energy at its time's price, and each billing period's highest interval."""
-    seen = list(intervals)
-    peaks: dict[float, float] = {}
-    for interval in seen:
-        period = tariff.billing_period_start(interval.start_wall_s)
-        peaks[period] = max(peaks.get(period, 0.0), interval.average_watts)
-    return Bill(
-        currency=tariff.currency,
-        energy_cost=math.fsum(_energy_cost(interval, tariff) for interval in seen),
-        demand_cost=math.fsum(kw_from_watts(peak) * tariff.demand_price_per_kw for peak in peaks.values()),
-        peak_watts=max(peaks.values(), default=0.0),
-        energy_joules=math.fsum(interval.joules for interval in seen),
-    )
-
-
-def _energy_cost(interval: BilledInterval, tariff: Tariff) -> float:
-    price = tariff.mean_price_per_kwh(start_wall_s=interval.start_wall_s, duration_s=interval.length_s)
-    return kwh_from_joules(interval.joules) * price
-
-
-def metering_intervals(watts: Sequence[float], *, start_wall_s: float, step_s: float) -> list[BilledInterval]:
-    """Evenly spaced means as intervals of their own length (a recorded day, a plan)."""
-    return [BilledInterval(start_wall_s + i * step_s, step_s, w * step_s) for i, w in enumerate(watts)]

@@ -25,9 +25,16 @@ class SeriesForecast:
     slot_s: float
     watts: Mapping[float, Sequence[float]]
     model: str  # what made it; shown to people
+    errors: Sequence[Sequence[float]] = ()
+    """Past errors, truth minus median, each over all slots: what days at this hour did to the forecast before."""
 
     def quantile(self, q: float) -> Sequence[float]:
         return self.watts[q]
+
+
+def certain_forecast(watts: Sequence[float], *, start_wall_s: float, slot_s: float, model: str) -> SeriesForecast:
+    """The same in every quantile: nothing else is thought possible."""
+    return SeriesForecast(start_wall_s, slot_s, dict.fromkeys(QUANTILES, watts), model)
 
 
 @dataclass(frozen=True, slots=True)

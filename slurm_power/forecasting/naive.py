@@ -56,6 +56,7 @@ class _PointForecaster(ABC):
             start_wall_s=start_wall_s,
             slot_s=slot_s,
             watts={q: tuple(row.tolist()) for q, row in zip(QUANTILES, watts, strict=True)},
+            errors=self._error_paths(grid, slots, watts[QUANTILES.index(0.5)] - points),
             model=self._model(grid, measured=measured, missing=int(missing.sum())),
         )
 
@@ -87,6 +88,19 @@ class _PointForecaster(ABC):
                 errors.append(grid[usable + ahead] - self._points(grid, usable, ahead))
         pooled = np.concatenate(errors) if errors else np.empty(0)
         return pooled[~np.isnan(pooled)]
+
+    def _error_paths(self, grid: Watts, slots: int, shift: Watts) -> tuple[tuple[float, ...], ...]:
+        """What came at this hour of earlier days, minus the median forecast made then (the points moved by `shift`);
+        the last day first, days with gaps left out."""
+        window = round(self._config.residual_window_s / self._slot_s)
+        back = self._period * np.arange(-(-slots // self._period), window // self._period + 1)
+        origins = (grid.size - back)[grid.size - back > 0]
+        if not origins.size:
+            return ()
+        ahead = np.arange(slots)
+        points = np.stack([self._points(grid, origins, int(slot)) for slot in ahead], axis=1)
+        errors = grid[origins[:, None] + ahead] - np.maximum(0.0, points + shift)
+        return tuple(tuple(row.tolist()) for row in errors[~np.isnan(errors).any(axis=1)])
 
     def _model(self, grid: Watts, *, measured: int, missing: int) -> str:
         periods = grid.size * self._slot_s / self._config.period_s

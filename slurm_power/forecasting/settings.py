@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from slurm_power.errors import require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForecastConfig:
+    model: Literal["learned", "naive"] = "learned"
+    """learned: what the history teaches, as long as that beats the naive forecasts; naive: yesterday, corrected."""
+
     period_s: float = 86_400.0
     """The "day": load is expected to look as it did so long ago."""
 

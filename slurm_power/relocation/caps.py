@@ -116,6 +116,8 @@ def excess_reason(excess_watts: float, envelope_watts: float) -> str:
 
 
 def _range(power: JobPower, config: RelocationConfig) -> _Range:
+    if power.lowest_cap_watts is not None:
+        return _Range(power, power.lowest_cap_watts)
     asked = power.mark.request.max_slowdown_fraction
     slowdown = config.default_max_slowdown_fraction if asked is None else asked
     return _Range(power, lowest_cap_watts(power.gpu_watts, max_slowdown_fraction=slowdown, config=config))

@@ -1,6 +1,6 @@
 """The one line that job_submit.lua and the controller keep in a job's AdminComment.
 
-`slurm-power:class=flexible,cap=300,clock=1200,slowdown=0.2,delay=3600,deferred=1700000000`
+`slurm-power:class=flexible,cap=300,clock=1200,slowdown=0.2,delay=3600,foreseen=350,deferred=1700000000`
 Users cannot write AdminComment, so what stands here can be trusted, and `deferred` marks what we did
 and may undo. Text around the mark (other tools use the field too) is kept.
 """
@@ -8,10 +8,11 @@ and may undo. Text around the mark (other tools use the field too) is kept.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from slurm_power.relocation.jobs import PowerClass, PowerRequest
+from slurm_power.relocation.jobs import Job, JobState, PowerClass, PowerRequest
 
 _MARK = re.compile(r"slurm-power:([a-z_]+=[A-Za-z0-9_.]+(?:,[a-z_]+=[A-Za-z0-9_.]+)*)")
 
@@ -24,6 +25,7 @@ class JobMark:
     requeued: int = 0  # how often we requeued it
     licenses_before: int | None = None  # the watts licence that a cap of ours has shrunk
     drawn_watts: float | None = None  # what its busiest GPU drew before our first cap: never read from a capped draw
+    foreseen_watts: float | None = None  # per GPU, what its licence counts: its owner's earlier jobs drew no more
 
 
 @lru_cache(maxsize=65_536)
@@ -47,6 +49,7 @@ def parse_mark(admin_comment: str) -> JobMark:
         capped_watts=_number(pairs.get("capped")),
         requeued=_integer(pairs.get("requeued")) or 0,
         licenses_before=_integer(pairs.get("licenses_before")),
+        foreseen_watts=_number(pairs.get("foreseen")),
         drawn_watts=_number(pairs.get("drawn")),
     )
 
@@ -60,6 +63,7 @@ def with_mark(admin_comment: str, mark: JobMark) -> str:
         ("clock", request.gpu_clock_mhz),
         ("slowdown", _plain(request.max_slowdown_fraction)),
         ("delay", _plain(request.max_delay_s)),
+        ("foreseen", _plain(mark.foreseen_watts)),
         ("deferred", _plain(mark.deferred_until_wall_s)),
         ("capped", _plain(mark.capped_watts)),
         ("requeued", mark.requeued or None),
@@ -76,6 +80,12 @@ def with_mark(admin_comment: str, mark: JobMark) -> str:
 def without_actions(mark: JobMark) -> JobMark:
     """The mark as it was before we touched the job."""
     return replace(mark, deferred_until_wall_s=None, capped_watts=None, licenses_before=None, drawn_watts=None)
+
+
+def marked_caps(jobs: Iterable[Job]) -> dict[int, float]:
+    """Job -> watts per GPU, as the marks of running jobs say that we have capped them."""
+    marks = {job.job_id: parse_mark(job.admin_comment) for job in jobs if job.state is JobState.RUNNING}
+    return {job_id: mark.capped_watts for job_id, mark in marks.items() if mark.capped_watts is not None}
 
 
 def _number(text: str | None) -> float | None:

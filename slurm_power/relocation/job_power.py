@@ -29,6 +29,7 @@ class JobPower:
     busy_gpus: float  # GPUs x their mean share of gpu_watts
     drawn_gpu_watts: float | None  # all its GPUs together now; None: not every one is known
     runtime_fraction: float = 1.0  # of its time limit, what it is expected to run
+    lowest_cap_watts: float | None = None  # within its slowdown bound, where its own curve was measured
 
     @property
     def touchable(self) -> bool:
@@ -68,7 +69,8 @@ def is_waiting(power: JobPower) -> bool:
 
 def nominal_gpu_watts(mark: JobMark, config: RelocationConfig) -> float:
     """What the job's licence counts per GPU."""
-    return min(config.gpu_max_watts, mark.request.gpu_cap_watts or config.gpu_max_watts)
+    highest = config.gpu_max_watts
+    return min(highest, mark.request.gpu_cap_watts or highest, mark.foreseen_watts or highest)
 
 
 def max_delay_s(power: JobPower, config: RelocationConfig) -> float:

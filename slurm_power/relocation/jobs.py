@@ -55,6 +55,7 @@ class Job:
     raw_state: str = ""
     node_count: int = 1
     end_wall_s: float | None = None  # when it ended; None while it has not
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,14 @@ from slurm_power.forecasting.jobs import ItDraw, PendingDraw, RunningDraw
 from slurm_power.monitoring.readings import NodeReading
 from slurm_power.relocation.caps import CapPlan, cap_action, excess_reason, is_cappable, plan_caps
 from slurm_power.relocation.deferral import is_ours_to_release, plan_deferrals, release_action
-from slurm_power.relocation.job_power import JobPower, idle_watts, is_waiting, it_watts, job_powers
+from slurm_power.relocation.job_power import (
+    JobPower,
+    idle_watts,
+    is_waiting,
+    it_watts,
+    job_powers,
+    nominal_gpu_watts,
+)
 from slurm_power.relocation.jobs import Job, JobState, LicenseReservation
 from slurm_power.relocation.plan import RESERVATION_PREFIX, JobAction, RelocationPlan, ReservationAction
 from slurm_power.relocation.requeue import plan_requeues
@@ -201,6 +208,6 @@ def _above_idle(power: JobPower, config: RelocationConfig) -> float:
 
 def _base_watts(power: JobPower, config: RelocationConfig) -> float:
     """The node's part in the job's licence: what it counts beyond its GPUs."""
-    nominal = power.job.gpus * min(config.gpu_max_watts, power.mark.request.gpu_cap_watts or config.gpu_max_watts)
+    nominal = power.job.gpus * nominal_gpu_watts(power.mark, config)
     before = power.mark.licenses_before
     return max(0.0, (power.licensed_watts if before is None else before) - nominal)

@@ -7,13 +7,14 @@ import random
 from collections.abc import Sequence
 
 from slurm_power.ess.battery import BatteryLimits
+from slurm_power.ess.bill import bill, metering_intervals
+from slurm_power.ess.demand_ledger import DemandLedger
 from slurm_power.ess.dispatch import plan_dispatch
 from slurm_power.ess.fast_dispatch import next_setpoint
 from slurm_power.ess.guard import Following, SiteLimits, guard_setpoint
-from slurm_power.ess.incumbent import IncumbentPeak, incumbent_after
 from slurm_power.ess.planner_config import PlannerConfig
 from slurm_power.ess.setpoint import EssSetpoint
-from slurm_power.ess.tariff import EnergyPrice, Tariff, bill, metering_intervals
+from slurm_power.ess.tariff import EnergyPrice, Tariff
 from slurm_power.forecasting.forecast import QUANTILES, LoadForecast, Sample, SeriesForecast
 from slurm_power.forecasting.naive import NaiveForecaster
 from slurm_power.forecasting.settings import ForecastConfig
@@ -49,21 +50,20 @@ def site_load(days: int, *, seed: int) -> list[float]:
 
 def run(load: Sequence[float], *, from_slot: int) -> tuple[list[float], list[float]]:
     """Mean grid import and charged watts of each slot."""
-    stored, peak, grid_watts, charged = 100_000.0, IncumbentPeak(0.0), [], []
+    stored, ledger, grid_watts, charged = 100_000.0, DemandLedger(), [], []
     interval = MeteringInterval.starting(length_s=SLOT_S, max_gap_s=5.0, wall_s=from_slot * SLOT_S)
     nothing = dict.fromkeys(QUANTILES, (0.0,) * DAY_SLOTS)
     setpoint = EssSetpoint()
     for slot in range(from_slot, len(load)):
         wall_s = slot * SLOT_S
         history = [Sample(i * SLOT_S, load[i]) for i in range(slot)]
-        peak = incumbent_after(peak, [], tariff=TARIFF, wall_s=wall_s)
         plan = plan_dispatch(
             LoadForecast(
                 FORECASTER.forecast(history, start_wall_s=wall_s, slots=DAY_SLOTS),
                 SeriesForecast(wall_s, SLOT_S, nothing, "none"),
             ),
-            tariff=TARIFF, battery=BATTERY, site=SITE, config=PLANNER,
-            now_wall_s=wall_s, stored_joules=stored, incumbent_watts=peak.peak_watts,
+            rates=TARIFF, ledger=ledger, battery=BATTERY, site=SITE, config=PLANNER,
+            now_wall_s=wall_s, stored_joules=stored,
         )  # fmt: skip
         joules = charged_joules = 0.0
         for step in range(STEPS):
@@ -71,7 +71,8 @@ def run(load: Sequence[float], *, from_slot: int) -> tuple[list[float], list[flo
             interval, closed = interval.observe(
                 watts=load[slot] + setpoint.charge_watts - setpoint.discharge_watts, wall_s=at_s
             )
-            peak = incumbent_after(peak, closed, tariff=TARIFF, wall_s=at_s)
+            for one in closed:
+                ledger = ledger.with_interval(TARIFF, start_wall_s=one.start_wall_s, watts=one.average_watts or 0.0)
             ess = EssReading(
                 stored / BATTERY.capacity_joules, None, BATTERY.capacity_joules, 2000.0, 2500.0,
                 setpoint.charge_watts, setpoint.discharge_watts, True, (), at_s,

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from slurm_power.ess.battery import BatteryLimits
+from slurm_power.ess.demand_ledger import DemandLedger
 from slurm_power.ess.dispatch import plan_dispatch
 from slurm_power.ess.guard import SiteLimits
 from slurm_power.ess.plan import DispatchPlan
 from slurm_power.ess.planner_config import PlannerConfig
+from slurm_power.ess.rates import Rates
 from slurm_power.ess.tariff import EnergyPrice, Tariff
+from slurm_power.ess.urdb import parse_urdb
 from slurm_power.forecasting.forecast import QUANTILES, LoadForecast, SeriesForecast
+from tests.urdb_rates import FLAT_RATE, dear_hours
 
 HOUR_S = 3600.0
 KWH = 3.6e6
@@ -44,6 +49,10 @@ def tariff(*, prices: Sequence[float] = (0.1,), demand: float = 10.0, billing_s:
     return Tariff(energy_prices=bands, demand_price_per_kw=demand, billing_period_s=billing_s)
 
 
+def billed(rates: Rates, watts: float, wall_s: float) -> DemandLedger:
+    return DemandLedger().with_interval(rates, start_wall_s=wall_s, watts=watts)
+
+
 def planned(
     inflexible: Sequence[float],
     it: Sequence[float] | None = None,
@@ -59,15 +68,16 @@ def planned(
     **config: float,
 ) -> DispatchPlan:
     values: dict[str, float] = {"slot_s": HOUR_S, "headroom_fraction": 0.0, "shed_price_per_kwh": 100.0}
+    rates = prices or tariff()
     return plan_dispatch(
         LoadForecast(series(inflexible), series(it if it is not None else [0.0] * len(inflexible))),
-        tariff=prices or tariff(),
+        rates=rates,
+        ledger=DemandLedger() if not incumbent_watts else billed(rates, incumbent_watts, now_wall_s),
         battery=limits or battery(),
         site=site or SiteLimits(grid_limit_watts=1e6, it_max_watts=1e6, pue=1.0),
         config=PlannerConfig(**(values | config)),
         now_wall_s=now_wall_s,
         stored_joules=None if stored_kwh is None else stored_kwh * KWH,
-        incumbent_watts=incumbent_watts,
         it_firm_watts=firm,
         typical_runtime_s=typical_runtime_s,
     )
@@ -146,6 +156,25 @@ def test_wear_can_make_a_small_price_difference_not_worth_it() -> None:
     plan = planned([3000.0] * 2, prices=tariff(prices=(0.1, 0.5), demand=0.0), limits=worn, incumbent_watts=9000.0,
                    terminal_value_per_kwh=0.0)  # fmt: skip
     assert sum(slot.charge_watts for slot in plan.slots) == pytest.approx(0.0, abs=0.1)
+
+
+def test_what_the_cells_lose_while_idle_is_planned_with() -> None:
+    leaky = battery(standby_loss_watts=500.0, max_charge_watts=0.0, max_discharge_watts=0.0)
+    plan = planned([3000.0] * 4, limits=leaky, stored_kwh=4.0)
+    assert [slot.stored_joules / KWH for slot in plan.slots] == pytest.approx([3.5, 3.0, 2.5, 2.0], abs=0.01)
+
+
+def test_a_loss_that_nothing_may_be_charged_against_does_not_stop_the_plan() -> None:
+    leaky = battery(standby_loss_watts=500.0, min_stored_fraction=0.4)
+    plan = planned([3000.0] * 4, limits=leaky, stored_kwh=4.0,
+                   site=SiteLimits(grid_limit_watts=3000.0, it_max_watts=1e6, pue=1.0))  # fmt: skip
+    assert "the solver gave no plan" not in " ".join(plan.shortfalls)
+    assert plan.slots[-1].stored_joules == pytest.approx(2.0 * KWH, abs=0.01 * KWH)
+
+
+def test_an_aged_battery_is_planned_with_what_it_still_holds() -> None:
+    assert battery().holding(8 * KWH).max_stored_joules == 8 * KWH
+    assert battery().holding(11 * KWH).max_stored_joules == 10 * KWH
 
 
 def test_work_is_held_back_only_where_that_is_cheaper_than_the_peak() -> None:
@@ -266,6 +295,17 @@ LOADS = st.lists(st.floats(0.0, 20_000.0), min_size=1, max_size=12)
 
 
 @settings(deadline=None, max_examples=60)
+@example(  # charging above the grid limit now would spare as much above it later
+    inflexible=[0.0, 2003.0],
+    it_watts=0.0,
+    stored_kwh=0.0,
+    incumbent=0.0,
+    efficiency=1.0,
+    shed_price=0.0,
+    grid_limit=1000.0,
+    headroom=0.0,
+    prices=[0.0],
+)
 @given(
     inflexible=LOADS,
     it_watts=st.floats(0.0, 10_000.0),
@@ -307,3 +347,69 @@ def test_whatever_the_case_charging_buys_no_peak_and_envelope_battery_and_buildi
         assert slot.envelope_watts <= 10_000.0
         assert -1.0 <= slot.stored_joules <= 10 * KWH + 1.0
         assert slot.it_shed_watts <= it_watts + 1e-6
+
+
+def forecast_with_errors(errors: Sequence[Sequence[float]], *, median: Sequence[float]) -> LoadForecast:
+    bands = {q: tuple(watts * (1 + 0.1 * (q > 0.5)) for watts in median) for q in QUANTILES}
+    nothing = series([0.0] * len(median))
+    return LoadForecast(SeriesForecast(0.0, HOUR_S, bands, "learned", errors), nothing)
+
+
+def margin_of(errors: Sequence[Sequence[float]]) -> tuple[float | None, float]:
+    """The margin that is planned with, and the target."""
+    limits = battery(capacity_joules=2 * KWH, max_charge_watts=0.0)
+    forecast = forecast_with_errors(errors, median=[2000.0, 8000.0, 8000.0, 2000.0])
+    plan = plan_dispatch(
+        forecast,
+        rates=tariff(), ledger=DemandLedger(), battery=limits,
+        site=SiteLimits(grid_limit_watts=1e6, it_max_watts=1e6, pue=1.0),
+        config=PlannerConfig(slot_s=HOUR_S, headroom_fraction=0.0),
+        now_wall_s=0.0, stored_joules=2 * KWH,
+    )  # fmt: skip
+    return plan.margin, plan.target_watts
+
+
+def test_where_the_load_has_always_come_as_forecast_the_median_is_planned_for() -> None:
+    assert margin_of([[0.0] * 4] * 20) == (0.0, pytest.approx(7000.0, abs=0.1))
+
+
+def test_where_the_peak_has_come_higher_a_higher_target_is_kept_so_that_the_energy_lasts() -> None:
+    """A limit of 7000 W would empty the battery in the first hour of a load of 9000 W, and 9000 W would be drawn; of
+    the limits tried, 7800 W leaves the lowest peak: 8200 W."""
+    assert margin_of([[0.0, 1000.0, 1000.0, 0.0]] * 20) == (1.0, pytest.approx(7800.0, abs=0.1))
+
+
+def test_with_few_past_days_a_fixed_quantile_is_planned_for() -> None:
+    assert margin_of([[0.0] * 4] * 5)[0] is None
+
+
+def test_a_dear_hour_and_a_cheap_hour_are_defended_at_different_limits() -> None:
+    """10 per kW at any hour, 20 more for the second hour of two: the battery goes where it saves 30."""
+    rates = parse_urdb(FLAT_RATE | dear_hours([1], weekends=True), zone=UTC)
+    plan = plan_dispatch(
+        LoadForecast(series([6000.0, 6000.0]), series([0.0, 0.0])),
+        rates=rates, ledger=DemandLedger(), battery=battery(max_charge_watts=0.0),
+        site=SiteLimits(grid_limit_watts=1e6, it_max_watts=1e6, pue=1.0),
+        config=PlannerConfig(slot_s=HOUR_S, headroom_fraction=0.0),
+        now_wall_s=0.0, stored_joules=1 * KWH,
+    )  # fmt: skip
+    assert [slot.limit_watts for slot in plan.slots] == pytest.approx([6000.0, 5000.0], abs=0.1)
+
+
+def test_charging_reaches_no_higher_than_what_is_billed_or_what_the_load_will_very_likely_set() -> None:
+    """The median says 8 kW later, but the load may stay at 3 kW: charging above 3 kW could make the month's peak."""
+    uncertain = {0.1: (2000.0, 3000.0), 0.5: (2000.0, 8000.0), 0.9: (2000.0, 9000.0), 0.95: (2000.0, 9000.0)}
+    forecast = LoadForecast(SeriesForecast(0.0, HOUR_S, uncertain, "unsure"), series([0.0, 0.0]))
+    rates = tariff()
+    plans = [
+        plan_dispatch(
+            forecast,
+            rates=rates, ledger=ledger, battery=battery(),
+            site=SiteLimits(grid_limit_watts=1e6, it_max_watts=1e6, pue=1.0),
+            config=PlannerConfig(slot_s=HOUR_S, headroom_fraction=0.0, inflexible_quantile=0.5),
+            now_wall_s=0.0, stored_joules=0.0,
+        )
+        for ledger in (DemandLedger(), billed(rates, 4500.0, 0.0))
+    ]  # fmt: skip
+    assert [plan.slots[0].grid_import_watts for plan in plans] == pytest.approx([3000.0, 4500.0], abs=0.1)
+    assert plans[0].slots[0].charge_limit_watts == pytest.approx(3000.0, abs=0.1)

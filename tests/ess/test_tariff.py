@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from slurm_power.errors import ConfigError
-from slurm_power.ess.incumbent import IncumbentPeak, incumbent_after
-from slurm_power.ess.tariff import BilledInterval, EnergyPrice, Tariff, bill, metering_intervals
-from slurm_power.monitoring.metering import ClosedInterval
+from slurm_power.ess.bill import BilledInterval, bill, metering_intervals
+from slurm_power.ess.tariff import EnergyPrice, Tariff
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
@@ -83,19 +82,3 @@ def test_no_intervals_cost_nothing() -> None:
 def test_a_bad_tariff_is_refused_by_key(changes: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         tariff(**changes)
-
-
-def test_the_incumbent_grows_with_closed_intervals_and_a_new_billing_period_starts_from_zero() -> None:
-    plan = tariff(billing_period_s=DAY_S)
-    peak = incumbent_after(None, [ClosedInterval(0.0, 900.0, 900 * 7000.0, 900.0)], tariff=plan, wall_s=900.0)
-    assert peak == IncumbentPeak(0.0, 7000.0, 0.0)
-    peak = incumbent_after(peak, [ClosedInterval(900.0, 900.0, 900 * 5000.0, 900.0)], tariff=plan, wall_s=1800.0)
-    assert peak.peak_watts == 7000.0
-    last = ClosedInterval(DAY_S - 900.0, 900.0, 900 * 9000.0, 900.0)
-    assert incumbent_after(peak, [last], tariff=plan, wall_s=DAY_S) == IncumbentPeak(DAY_S)
-
-
-def test_the_incumbent_tells_how_much_it_could_not_see() -> None:
-    peak = incumbent_after(None, [ClosedInterval(0.0, 900.0, 0.0, 0.0)], tariff=tariff(), wall_s=900.0)
-    assert peak.peak_watts == 0.0
-    assert peak.unknown_s == 900.0
