@@ -13,8 +13,10 @@ from slurm_power.adapters.gpu_nvml import NvmlInventory
 from slurm_power.adapters.job_presence_proc import ProcJobPresence
 from slurm_power.adapters.journal_file import FileJournal
 from slurm_power.adapters.munge_credentials import MungeCredentials
+from slurm_power.adapters.rapl import Rapl
 from slurm_power.adapters.telemetry_config import StoreConfig
 from slurm_power.adapters.telemetry_open import open_store
+from slurm_power.daemons.metrics_listener import MetricsListener
 from slurm_power.daemons.node_agent import NodeAgent, NodeAgentConfig
 from slurm_power.daemons.node_agent_book import AgentBook
 from slurm_power.daemons.node_agent_link import LinkWorker
@@ -63,6 +65,7 @@ def agent_process(config_path: Path, *, node_name: str, monitor_only: bool) -> A
         clock=clock,
         store=store,
         monitor_only=monitor_only,
+        cpu_counters=Rapl(clock=clock),
     )
     server = LocalServer(
         of_node(config.socket, node_name),
@@ -72,7 +75,9 @@ def agent_process(config_path: Path, *, node_name: str, monitor_only: bool) -> A
         requests_per_s=config.requests_per_s,
     )
     link = _link(config, clock, server) if config.controller_url else None
-    return AgentProcess(AgentLoop(agent, server=server, clock=clock, link=link), store, inventory)
+    return AgentProcess(
+        AgentLoop(agent, server=server, clock=clock, link=link, metrics=_metrics(config, clock)), store, inventory
+    )
 
 
 def node_name_of(given: str | None, environ: Mapping[str, str]) -> str:
@@ -96,6 +101,13 @@ def _store(site: SiteConfig, config: NodeAgentConfig, node_name: str) -> Telemet
         return None
     spool = of_node(config.spool, node_name) if config.spool is not None else None
     return open_store(site.table(StoreConfig), spool=spool)
+
+
+def _metrics(config: NodeAgentConfig, clock: SystemClock) -> MetricsListener | None:
+    if not config.metrics_port:
+        return None
+    max_age_s = max(10.0, 3 * config.sample_period_s)
+    return MetricsListener(config.metrics_host, config.metrics_port, max_age_s=max_age_s, now_s=clock.now_s)
 
 
 def _link(config: NodeAgentConfig, clock: SystemClock, server: LocalServer) -> LinkWorker:

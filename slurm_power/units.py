@@ -29,6 +29,10 @@ def joules_from_millijoules(millijoules: float) -> float:
     return millijoules / 1000.0
 
 
+def joules_from_microjoules(microjoules: float) -> float:
+    return microjoules / 1e6
+
+
 def fraction_from_percent(percent: float) -> float:
     return percent / 100.0
 

@@ -112,7 +112,13 @@ def _reading(models: dict[int, SunSpecModel], *, taken_at_s: float, device: str)
         remote_allowed=der is None or der.number("LocRemCtl") != LOCAL,
         alarms=_alarms(measure, storage),
         taken_at_s=taken_at_s,
+        available_joules=_optional_joules(storage, "WHAvail"),
     )
+
+
+def _optional_joules(model: SunSpecModel, name: str) -> float | None:
+    watt_hours = model.number(name)
+    return None if watt_hours is None else joules_from_kwh(watt_hours / 1000.0)
 
 
 def _alarms(measure: SunSpecModel, storage: SunSpecModel) -> tuple[str, ...]:

@@ -77,6 +77,7 @@ class NvmlGpu:
             ),
             power_violation_s=self._violation_s(nvml.NVML_PERF_POLICY_POWER),
             thermal_violation_s=self._violation_s(nvml.NVML_PERF_POLICY_THERMAL),
+            thermal_margin_celsius=_maybe(float, self._if_told("nvmlDeviceGetMarginTemperature")),
         )
 
     def enforced_cap_watts(self) -> float:
@@ -131,6 +132,9 @@ class NvmlGpu:
             default_cap_watts=watts_from_milliwatts(nvml.nvmlDeviceGetPowerManagementDefaultLimit(handle)),
             min_sm_clock_mhz=low_mhz,
             max_sm_clock_mhz=high_mhz,
+            slowdown_celsius=_maybe(
+                float, self._if_told("nvmlDeviceGetTemperatureThreshold", nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN)
+            ),
         )
 
     def _sm_clock_range(self) -> tuple[int, int]:
@@ -180,6 +184,16 @@ class NvmlGpu:
                     raise
                 self._absent.add(key)
         return None
+
+    def _if_told(self, name: str, *arguments: Any) -> Any:
+        """`_told` for young getters that some drivers refuse in their own ways: no reason to lose the whole sample."""
+        try:
+            return self._told(name, *arguments)
+        except DeviceGone:
+            raise
+        except DeviceError:
+            self._absent.add(f"{name}{arguments}")
+            return None
 
     @contextmanager
     def _translated(self, what: str) -> Iterator[None]:

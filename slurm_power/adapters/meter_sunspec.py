@@ -6,6 +6,7 @@ SunSpec does not fix the sign of W and meters differ, so the site says which way
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from slurm_power.adapters.sunspec_link import SunSpecLink
 from slurm_power.errors import Unavailable, require
@@ -17,8 +18,9 @@ METER_MODELS = (203, 204, 202, 201, 213, 214, 212, 211)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SunSpecMeterConfig:
-    """The `[meter]` table."""
+    """The `[meter]` table, or one of `[parts]`."""
 
+    kind: Literal["sunspec"] = "sunspec"
     host: str
     port: int = 502
     unit_id: int = 2
@@ -36,11 +38,11 @@ class SunSpecMeterConfig:
 
 
 class SunSpecMeter:
-    def __init__(self, config: SunSpecMeterConfig, *, clock: Clock) -> None:
+    def __init__(self, config: SunSpecMeterConfig, *, clock: Clock, name: str = "meter") -> None:
         self._clock = clock
         self._sign = 1.0 if config.import_is_positive else -1.0
         self._link = SunSpecLink(
-            name="meter", host=config.host, port=config.port, unit_id=config.unit_id, timeout_s=config.timeout_s
+            name=name, host=config.host, port=config.port, unit_id=config.unit_id, timeout_s=config.timeout_s
         )
 
     def read(self) -> GridReading:

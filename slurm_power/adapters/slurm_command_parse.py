@@ -159,6 +159,7 @@ def _job(entry: Mapping[str, Any]) -> Job:
         node_count=int(number(entry.get("node_count")) or 1),
         # Before its end this is when the time limit will be over.
         end_wall_s=(number(entry.get("end_time")) or None) if state is JobState.OTHER else None,
+        account=str(entry.get("account") or ""),
     )
 
 

@@ -219,6 +219,7 @@ def _job(job: Any) -> Job:
         raw_state=words[0],
         node_count=int(job.num_nodes or 1),
         end_wall_s=float(job.end_time) if state is JobState.OTHER and job.end_time else None,
+        account=str(job.account or ""),
     )
 
 

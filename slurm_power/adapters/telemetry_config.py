@@ -20,6 +20,12 @@ class StoreConfig:
     retention_s: float = 30 * 24 * 3600.0
     """sqlite: older points are deleted. (InfluxDB's retention is set on its server.)"""
 
+    full_rate_s: float = 2 * 24 * 3600.0
+    """Points of gpu and node are kept as they came for so long; of older ones, one for ten seconds."""
+
+    ten_s_rate_s: float = 14 * 24 * 3600.0
+    """Of points older than this, one for a minute."""
+
     url: str = ""
     """influxdb: http(s)://host:port of a server that answers /api/v2/write and /query (1.8 or newer)."""
 
@@ -54,10 +60,20 @@ class StoreConfig:
         require(self.kind in ("sqlite", "influxdb"), "kind", self.kind, "must be sqlite or influxdb")
         require(self.flush_period_s > 0, "flush_period_s", self.flush_period_s, "must be positive")
         require(self.memory_max_points >= 1, "memory_max_points", self.memory_max_points, "must be at least 1")
+        require(self.full_rate_s >= 60, "full_rate_s", self.full_rate_s, "must be at least 60")
+        least_s = self.full_rate_s
+        require(
+            self.ten_s_rate_s >= least_s, "ten_s_rate_s", self.ten_s_rate_s, f"must be full_rate_s = {least_s} or more"
+        )
         if self.kind == "sqlite":
             self._check_sqlite()
         else:
             self._check_influxdb()
+
+    @property
+    def thinning(self) -> tuple[tuple[float, float], ...]:
+        """(points older than so many seconds, one for so many seconds)."""
+        return ((self.full_rate_s, 10.0), (self.ten_s_rate_s, 60.0))
 
     def _check_sqlite(self) -> None:
         require(self.path is not None, "path", self.path, 'kind = "sqlite" needs the file to keep the points in')

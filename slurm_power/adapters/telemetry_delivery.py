@@ -13,7 +13,7 @@ from slurm_power.errors import Unavailable
 
 log = logging.getLogger(__name__)
 
-BATCH_LINES = 5000
+BATCH_LINES = 10_000
 FIRST_BACKOFF_S = 0.5
 
 
@@ -87,9 +87,9 @@ class Delivery:
     def _deliver_all(self) -> float | None:
         """How long to wait before the next try; None: until there is something to do."""
         try:
-            while batch := self._spool.oldest(BATCH_LINES):
-                self.send_around_refused([line for _, line in batch])
-                self._spool.remove([one for one, _ in batch])
+            while batches := self._spool.oldest(BATCH_LINES):
+                self.send_around_refused([line for batch in batches for line in batch.lines])
+                self._spool.remove(batches)
                 self._backoff_s = FIRST_BACKOFF_S
                 self._episode.over()
         except Unavailable as cause:

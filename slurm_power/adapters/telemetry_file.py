@@ -20,6 +20,12 @@ from slurm_power.errors import Unavailable
 log = logging.getLogger(__name__)
 
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_CHECKPOINT_PAGES = 8_000
+"""A page that several transactions change is copied back once: 32 MB of them."""
+
+_CACHE_KIB = 100_000
+"""At most; the last page of each of 10,000 series fits."""
+
 _SIDECARS = ("", "-wal", "-shm")
 
 
@@ -80,6 +86,8 @@ class TelemetryFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             connection.executescript(self._schema)
         except sqlite3.Error:
             connection.close()

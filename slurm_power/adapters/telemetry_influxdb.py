@@ -17,17 +17,27 @@ from influxdb_client.client.exceptions import InfluxDBError
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
-from slurm_power.adapters.telemetry_delivery import Delivery, Refused
-from slurm_power.adapters.telemetry_line import line_of, points_of_answer, select_statement
-from slurm_power.adapters.telemetry_queue import WriteBehind
+from slurm_power.adapters.telemetry_delivery import BATCH_LINES, Delivery, Refused
+from slurm_power.adapters.telemetry_line import (
+    delete_statement,
+    identifier,
+    line_of,
+    oldest_statement,
+    points_of_answer,
+    policies_of_answer,
+    select_statement,
+)
+from slurm_power.adapters.telemetry_queue import Episode, WriteBehind
 from slurm_power.adapters.telemetry_spool import Spool
 from slurm_power.errors import Unavailable
+from slurm_power.monitoring.downsample import THINNED_MEASUREMENTS
 from slurm_power.ports.telemetry_rules import time_us
 from slurm_power.ports.telemetry_store import Point
 
 _REFUSED_STATUS = frozenset({400, 413, 422})
 """The points are bad. Any other answer (no such database, no right, overload) can be mended without losing them."""
 
+_BUCKETS_S = (10.0, 60.0)
 _CLOSE_TIMEOUT_S = 5.0
 _POLL_S = 0.05
 
@@ -60,6 +70,7 @@ class InfluxStore:
             self._keep, name=f"spool {spool.name}", flush_period_s=flush_period_s, max_points=memory_max_points
         )
         self._overflowed = 0
+        self._full = Episode(f"spool {spool.name}")
         if spool.exists():
             self._delivery.start()  # what an earlier process could not deliver
 
@@ -78,8 +89,11 @@ class InfluxStore:
     ) -> list[Point]:
         if limit == 0:
             return []  # to InfluxQL, LIMIT 0 is no limit
+        names = [measurement]
+        if measurement in THINNED_MEASUREMENTS:
+            names += [thinned_name(measurement, bucket_s) for bucket_s in _BUCKETS_S]
         statement = select_statement(
-            measurement,
+            names,
             since_us=time_us(since_wall_s),
             until_us=None if until_wall_s is None else time_us(until_wall_s),
             tags=tags or {},
@@ -88,6 +102,32 @@ class InfluxStore:
         found = points_of_answer(measurement, self._query(statement))
         found.sort(key=lambda point: point.wall_s)
         return found if limit is None else found[-limit:]
+
+    def read_alone(self, measurement: str, *, since_wall_s: float, until_wall_s: float) -> list[Point]:
+        """Without what it was thinned to."""
+        since_us, until_us = time_us(since_wall_s), time_us(until_wall_s)
+        statement = select_statement([measurement], since_us=since_us, until_us=until_us, tags={}, limit=None)
+        return points_of_answer(measurement, self._query(statement))
+
+    def oldest_wall_s(self, measurement: str) -> float | None:
+        """None: no point of it. Raise Unavailable."""
+        found = points_of_answer(measurement, self._query(oldest_statement(measurement)))
+        return min((point.wall_s for point in found), default=None)
+
+    def write_now(self, points: Sequence[Point]) -> None:
+        """Past the spool; they are there when this returns. Raise Unavailable."""
+        lines = [line_of(point) for point in points]
+        for begin in range(0, len(lines), BATCH_LINES):
+            self._delivery.send_around_refused(lines[begin : begin + BATCH_LINES])
+
+    def delete(self, measurement: str, *, since_wall_s: float, until_wall_s: float) -> None:
+        """Raise Unavailable."""
+        self._query(delete_statement(measurement, since_us=time_us(since_wall_s), until_us=time_us(until_wall_s)))
+
+    def retention_words(self) -> list[str]:
+        """The server's own retention policies of the database, as it tells them. Raise Unavailable."""
+        answer = "".join(self._query(f"SHOW RETENTION POLICIES ON {identifier(self._database)}"))
+        return policies_of_answer(answer)
 
     def pending(self) -> int:
         return self._queue.pending() + self._spooled()
@@ -125,7 +165,12 @@ class InfluxStore:
         """On disk; straight to the server when the disk fails."""
         lines = [line_of(point) for point in points]
         try:
-            self._overflowed += self._spool.append(lines)
+            dropped = self._spool.append(lines)
+            if dropped:
+                self._overflowed += dropped
+                self._full.wrong(f"{self._overflowed} points", "the oldest are dropped, for the spool is full")
+            else:
+                self._full.over()
             self._delivery.hurry()
         except Unavailable as no_disk:
             try:
@@ -135,7 +180,7 @@ class InfluxStore:
 
     def _send(self, lines: Sequence[str]) -> None:
         try:
-            self._write_api.write(bucket=self._database, record=list(lines), write_precision=WritePrecision.NS)
+            self._write_api.write(bucket=self._database, record="\n".join(lines), write_precision=WritePrecision.NS)
         except ApiException as cause:
             reason = f"{cause.status} {_message(cause)}"
             if cause.status in _REFUSED_STATUS:
@@ -148,12 +193,17 @@ class InfluxStore:
         """The JSON documents of the answer. Times come in nanoseconds unless another `epoch` is asked for."""
         params = {"db": self._database, "q": statement, "epoch": "ns", "chunked": "true"}
         try:
-            answer = self._http.get("/query", params=params)
+            answer = self._http.post("/query", data=params)
         except httpx.HTTPError as cause:
             raise Unavailable(f"{self._url}: {cause or type(cause).__name__}") from cause
         if answer.status_code != httpx.codes.OK:
             raise Unavailable(f"{self._url}: {answer.status_code} {answer.text[:200].strip()}")
         return answer.text.split("\n")
+
+
+def thinned_name(measurement: str, bucket_s: float) -> str:
+    """Where the points go that stand for so many seconds each."""
+    return f"{measurement}_{bucket_s:.0f}s"
 
 
 def _message(error: ApiException) -> str:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from urllib.parse import unquote
-
-import influxdb_client
 
 from slurm_power.errors import Unavailable
 from slurm_power.ports.telemetry_rules import clean_text, time_us, wall_s_from_us
 from slurm_power.ports.telemetry_store import FieldValue, Point
 
 _NANOSECONDS_PER_US = 1000
+_TAG_ESCAPES = str.maketrans({" ": "\\ ", ",": "\\,", "=": "\\="})
+_TEXT_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _UNSAFE_IN_TAG = re.compile(r"[%\\\x00-\x1f\x7f]")
 
 
@@ -30,17 +31,34 @@ def decode_tag(value: str) -> str:
 
 
 def line_of(point: Point) -> str:
-    """One point (as `storable` left it) in line protocol, nanoseconds."""
-    line = influxdb_client.Point(point.measurement).time(time_us(point.wall_s) * _NANOSECONDS_PER_US)
-    for name, value in point.tags.items():
-        line.tag(name, encode_tag(value))
-    for name, field in point.fields.items():
-        line.field(name, field)
-    return str(line.to_line_protocol())
+    """One point (as `storable` left it) in line protocol, nanoseconds. Names need no escapes: the rules see to that."""
+    fields = ",".join(
+        [
+            f"{name}={value!r}" if type(value) is float else f"{name}={_field_text(value)}"
+            for name, value in point.fields.items()
+        ]
+    )
+    head = _head(point.measurement, tuple(point.tags.items()))
+    return f"{head} {fields} {time_us(point.wall_s) * _NANOSECONDS_PER_US}"
+
+
+@lru_cache(maxsize=65_536)
+def _head(measurement: str, tags: tuple[tuple[str, str], ...]) -> str:
+    """Measurement and tags: the same for all points of a series."""
+    parts = [f"{name}={encode_tag(value).translate(_TAG_ESCAPES)}" for name, value in tags]
+    return ",".join([measurement, *parts])
+
+
+def _field_text(value: FieldValue) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return f'"{value.translate(_TEXT_ESCAPES)}"'
+    return repr(float(value))
 
 
 def select_statement(
-    measurement: str,
+    measurements: Sequence[str],
     *,
     since_us: int,
     until_us: int | None,
@@ -51,11 +69,38 @@ def select_statement(
     conditions = [f"time >= {since_us * _NANOSECONDS_PER_US}"]
     if until_us is not None:
         conditions.append(f"time < {until_us * _NANOSECONDS_PER_US}")
-    conditions += [f"{_identifier(name)} = {_literal(encode_tag(value))}" for name, value in tags.items()]
+    conditions += [f"{identifier(name)} = {_literal(encode_tag(value))}" for name, value in tags.items()]
     tail = "" if limit is None else f" LIMIT {limit}"
-    return (
-        f"SELECT * FROM {_identifier(measurement)} WHERE {' AND '.join(conditions)} GROUP BY * ORDER BY time DESC{tail}"
-    )
+    names = ", ".join(map(identifier, measurements))
+    return f"SELECT * FROM {names} WHERE {' AND '.join(conditions)} GROUP BY * ORDER BY time DESC{tail}"
+
+
+def oldest_statement(measurement: str) -> str:
+    return f"SELECT * FROM {identifier(measurement)} ORDER BY time ASC LIMIT 1"
+
+
+def delete_statement(measurement: str, *, since_us: int, until_us: int) -> str:
+    since_ns, until_ns = since_us * _NANOSECONDS_PER_US, until_us * _NANOSECONDS_PER_US
+    return f"DELETE FROM {identifier(measurement)} WHERE time >= {since_ns} AND time < {until_ns}"
+
+
+def policies_of_answer(text: str) -> list[str]:
+    """Of SHOW RETENTION POLICIES: name and duration of each. Raise Unavailable for what cannot be read."""
+    try:
+        (result,) = json.loads(text)["results"]
+        if "error" in result:
+            raise Unavailable(str(result["error"]))
+        found = []
+        for series in result.get("series", []):
+            rows = [dict(zip(series["columns"], row, strict=True)) for row in series.get("values", [])]
+            found += [f"{row['name']}: {_kept(str(row['duration']))}" for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+        raise Unavailable(f"unreadable answer {text[:200]!r}") from cause
+    return found
+
+
+def _kept(duration: str) -> str:
+    return "for ever" if duration in ("0s", "0") else duration
 
 
 def points_of_answer(measurement: str, documents: Iterable[str]) -> list[Point]:
@@ -104,7 +149,7 @@ def _field(value: object) -> FieldValue:
     raise ValueError(f"not a field value: {value!r}")
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import stat
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
+from slurm_power.adapters.secret_file import read_secret
 from slurm_power.adapters.telemetry_config import StoreConfig
-from slurm_power.errors import ConfigError, require
+from slurm_power.adapters.telemetry_pruned import Pruned
+from slurm_power.errors import require
 from slurm_power.ports.telemetry_store import TelemetryStore
+
+NO_SPOOL = Path("/nonexistent/spool.db")
+"""For who only reads: what waits in the daemons' spools is theirs to deliver."""
+
+
+class Upkeep(Protocol):
+    def some(self) -> Pruned:
+        """What is due, a little at a time. Raise Unavailable."""
+        ...
+
+    def all(self) -> Pruned: ...
 
 
 def open_store(config: StoreConfig, *, spool: Path | None = None) -> TelemetryStore:
@@ -17,17 +30,6 @@ def open_store(config: StoreConfig, *, spool: Path | None = None) -> TelemetrySt
     if config.kind == "sqlite":
         return _open_sqlite(config)
     return _open_influxdb(config if spool is None else replace(config, spool=spool))
-
-
-def read_token(path: Path) -> str:
-    try:
-        if path.stat().st_mode & stat.S_IROTH:
-            raise ConfigError(f"token_file = {path}: anybody may read it; run chmod o-r {path}")
-        token = path.read_text().partition("\n")[0].strip()
-    except (OSError, UnicodeDecodeError) as cause:
-        raise ConfigError(f"token_file = {path}: {cause}") from cause
-    require(token.isprintable() and bool(token), "token_file", path, "its first line must be the token")
-    return token
 
 
 def _open_sqlite(config: StoreConfig) -> TelemetryStore:
@@ -39,6 +41,7 @@ def _open_sqlite(config: StoreConfig) -> TelemetryStore:
         retention_s=config.retention_s,
         flush_period_s=config.flush_period_s,
         memory_max_points=config.memory_max_points,
+        thinning=config.thinning,
     )
 
 
@@ -51,7 +54,7 @@ def _open_influxdb(config: StoreConfig) -> TelemetryStore:
         url=config.url,
         org=config.org,
         database=config.database,
-        token=read_token(config.token_file) if config.token_file else "",
+        token=read_secret(config.token_file, key="token_file") if config.token_file else "",
         spool=config.spool,
         spool_max_points=config.spool_max_points,
         memory_max_points=config.memory_max_points,
@@ -59,3 +62,14 @@ def _open_influxdb(config: StoreConfig) -> TelemetryStore:
         timeout_s=config.timeout_s,
         backoff_max_s=config.backoff_max_s,
     )
+
+
+def open_upkeep(config: StoreConfig, store: TelemetryStore) -> Upkeep | None:
+    """None where the store looks after itself."""
+    if config.kind == "sqlite":
+        return None
+    from slurm_power.adapters.telemetry_influxdb import InfluxStore
+    from slurm_power.adapters.telemetry_influxdb_upkeep import InfluxUpkeep
+
+    assert isinstance(store, InfluxStore), "it was opened with this config"
+    return InfluxUpkeep(store, thinning=config.thinning)

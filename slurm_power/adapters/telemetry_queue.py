@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from slurm_power.errors import Unavailable
-from slurm_power.ports.telemetry_rules import storable
+from slurm_power.ports.telemetry_rules import storable, storable_as_is
 from slurm_power.ports.telemetry_store import Point
 
 log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 Sink = Callable[[Sequence[Point]], None]
 """Keep all of the points, or raise Unavailable."""
 
-BATCH_POINTS = 5000
+BATCH_POINTS = 10_000
 RETRY_S = 1.0
 
 
@@ -52,6 +52,7 @@ class WriteBehind:
         name: str,
         flush_period_s: float,
         max_points: int,
+        batch_points: int = BATCH_POINTS,
         after_flush: Callable[[], None] = lambda: None,
     ) -> None:
         self._sink = sink
@@ -59,6 +60,7 @@ class WriteBehind:
         self._name = name
         self._flush_period_s = flush_period_s
         self._max_points = max_points
+        self._batch_points = batch_points
         self._changed = threading.Condition()
         self._waiting: deque[Point] = deque()
         self._in_hand: list[Point] = []
@@ -71,7 +73,7 @@ class WriteBehind:
         self._full_episode = Episode(name)
 
     def add(self, points: Sequence[Point]) -> None:
-        kept = [point for point in map(storable, points) if point is not None]
+        kept = [kept for point in points if (kept := point if storable_as_is(point) else storable(point)) is not None]
         with self._changed:
             self._count_unusable(len(points) - len(kept))
             self._waiting.extend(kept)
@@ -135,7 +137,7 @@ class WriteBehind:
 
     def _take(self) -> list[Point]:
         with self._changed:
-            self._in_hand = [self._waiting.popleft() for _ in range(min(BATCH_POINTS, len(self._waiting)))]
+            self._in_hand = [self._waiting.popleft() for _ in range(min(self._batch_points, len(self._waiting)))]
             return self._in_hand
 
     def _kept(self) -> None:

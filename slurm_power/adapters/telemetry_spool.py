@@ -6,15 +6,26 @@ at (`sqlite3 SPOOL 'SELECT * FROM set_aside'`). Durability is that of TelemetryF
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from slurm_power.adapters.telemetry_file import TelemetryFile
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS spool (id INTEGER PRIMARY KEY AUTOINCREMENT, line TEXT NOT NULL);
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    count INTEGER NOT NULL,
+    lines TEXT NOT NULL  -- JSON array
+);
+CREATE TABLE IF NOT EXISTS dropped (  -- one row: how many in all, and when last
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    lines INTEGER NOT NULL,
+    wall_s REAL NOT NULL
+);
 CREATE TABLE IF NOT EXISTS set_aside (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     line TEXT NOT NULL,
@@ -22,37 +33,57 @@ CREATE TABLE IF NOT EXISTS set_aside (
     wall_s REAL NOT NULL
 );
 """
-
 SET_ASIDE_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    batch_id: int
+    lines: tuple[str, ...]
 
 
 class Spool:
     def __init__(self, path: Path, *, max_lines: int) -> None:
-        self._file = TelemetryFile(path, _SCHEMA)
+        self._file = TelemetryFile(path, SCHEMA)
         self._max_lines = max_lines
 
     def exists(self) -> bool:
         return self._file.exists()
 
     def append(self, lines: Sequence[str]) -> int:
-        """Return how many of the oldest lines were dropped to stay within the bound. Raise Unavailable."""
+        """As one batch. Return how many of the oldest lines were dropped to stay within the bound: whole batches, and
+        of this one what is too much. Raise Unavailable."""
+        kept = lines[-self._max_lines :]
+        dropped = len(lines) - len(kept)
         with self._file.transaction() as connection:
-            connection.executemany("INSERT INTO spool (line) VALUES (?)", ((line,) for line in lines))
-            surplus = _count(connection) - self._max_lines
-            if surplus > 0:
+            waiting = _count(connection)
+            while waiting + len(kept) > self._max_lines:
+                oldest, count = connection.execute("SELECT id, count FROM batches ORDER BY id LIMIT 1").fetchone()
+                connection.execute("DELETE FROM batches WHERE id = ?", (oldest,))
+                waiting, dropped = waiting - count, dropped + count
+            text = json.dumps(kept, ensure_ascii=False)
+            connection.execute("INSERT INTO batches (count, lines) VALUES (?, ?)", (len(kept), text))
+            if dropped:  # also for `slurm-power telemetry check`, another process
                 connection.execute(
-                    "DELETE FROM spool WHERE id IN (SELECT id FROM spool ORDER BY id LIMIT ?)", (surplus,)
+                    "INSERT INTO dropped VALUES (1, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET lines = lines + excluded.lines, wall_s = excluded.wall_s",
+                    (dropped, time.time()),
                 )
-        return max(0, surplus)
+        return dropped
 
-    def oldest(self, limit: int) -> list[tuple[int, str]]:
-        """(id, line), oldest first. Raise Unavailable."""
+    def oldest(self, limit: int) -> list[Batch]:
+        """The oldest batch, and those after it that together have at most `limit` lines. Raise Unavailable."""
+        found: list[Batch] = []
         with self._file.transaction() as connection:
-            return connection.execute("SELECT id, line FROM spool ORDER BY id LIMIT ?", (limit,)).fetchall()
+            for batch_id, count, text in connection.execute("SELECT id, count, lines FROM batches ORDER BY id"):
+                if found and sum(len(one.lines) for one in found) + count > limit:
+                    break
+                found.append(Batch(batch_id, tuple(json.loads(text))))
+        return found
 
-    def remove(self, ids: Sequence[int]) -> None:
+    def remove(self, batches: Sequence[Batch]) -> None:
         with self._file.transaction() as connection:
-            connection.executemany("DELETE FROM spool WHERE id = ?", ((one,) for one in ids))
+            connection.executemany("DELETE FROM batches WHERE id = ?", ((one.batch_id,) for one in batches))
 
     def set_aside(self, line: str, reason: str) -> None:
         with self._file.transaction() as connection:
@@ -72,6 +103,5 @@ class Spool:
 
 
 def _count(connection: sqlite3.Connection) -> int:
-    """Lines go only from the front, so their ids have no gaps; count(*) would read the whole spool."""
-    row = connection.execute("SELECT (SELECT max(id) FROM spool) - (SELECT min(id) FROM spool) + 1").fetchone()
-    return int(row[0] or 0)
+    row = connection.execute("SELECT coalesce(sum(count), 0) FROM batches").fetchone()
+    return int(row[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from slurm_power.cli.config_option import CONFIG_VARIABLE, DEFAULT_CONFIG
 from slurm_power.cli.controller_client import echo_json
-from slurm_power.site_config import OWNERS, SiteConfig, owner_of, read_site_config
+from slurm_power.site_config import OPTIONAL, OWNERS, SiteConfig, read_site_config
 
 _file = click.argument(
     "file", type=click.Path(path_type=Path), default=DEFAULT_CONFIG, envvar=CONFIG_VARIABLE, required=False
@@ -31,7 +31,7 @@ def config() -> None:
 def check(file: Path, as_json: bool) -> None:
     """Read FILE strictly; one line names key, value and rule of the first mistake (exit code 3)."""
     read = read_site_config(file)
-    missing = [name for name in OWNERS if name not in read.given]
+    missing = [name for name in OWNERS if name not in read.given and name not in OPTIONAL]
     if as_json:
         echo_json({"file": str(file), "ok": True, "tables": sorted(read.given), "absent": missing})
         return
@@ -60,11 +60,12 @@ def _explained(read: SiteConfig) -> list[dict[str, Any]]:
         {
             "table": name,
             "key": field.name,
-            "value": str(getattr(read.tables[owner_of(name)], field.name)),
+            "value": str(getattr(table, field.name)),
             "from": "file" if field.name in read.given[name] else "default",
         }
         for name in OWNERS
         if name in read.given
-        for field in fields(owner_of(name))
+        for table in (read.chosen(name),)
+        for field in fields(cast(Any, table))
         if field.init
     ]

@@ -30,7 +30,7 @@ def asking_options(command: F) -> F:
 
 def ask(what: str, *, config_path: Path, url: str | None) -> Any:
     """Raise Unavailable when no controller answers there, ConfigError when the config is bad."""
-    base = url or _configured_url(config_path)
+    base = url or controller_url(config_path)
     try:
         answer = httpx.get(f"{base.rstrip('/')}/api/{what}", timeout=5.0)
         answer.raise_for_status()
@@ -39,7 +39,7 @@ def ask(what: str, *, config_path: Path, url: str | None) -> Any:
         raise Unavailable(f"no controller answers at {base}: {cause}") from cause
 
 
-def _configured_url(config_path: Path) -> str:
+def controller_url(config_path: Path) -> str:
     from slurm_power.daemons.controller_config import ControllerConfig
 
     controller = read_site_config(config_path, only={"controller"}).table(ControllerConfig)

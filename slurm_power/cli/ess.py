@@ -27,6 +27,7 @@ def ess(config_path: Path, url: str | None, as_json: bool) -> None:
     else:
         stored = reading["stored_fraction"] * reading["capacity_joules"]
         console.print(f"Stored {kwh(stored)} ({percent(reading['stored_fraction'])}), age {age(reading['age_s'])}")
+        console.print(f"Available by its own word {kwh(reading['available_joules'])}")
         console.print(f"Health {percent(reading['health_fraction'])}; remote control {reading['remote_allowed']}")
         console.print(f"Gives {kw(reading['discharge_watts'])}, takes {kw(reading['charge_watts'])}")
         for alarm in reading["alarms"]:

@@ -9,13 +9,22 @@ from rich.console import Console
 from rich.table import Table
 
 from slurm_power.cli.controller_client import ask, asking_options, echo_json
+from slurm_power.cli.lazy import LazyCommands
 from slurm_power.cli.words import clock_time, printable
 
+COMMANDS = {
+    "energy": "slurm_power.cli.jobs_energy:energy",
+    "write-back": "slurm_power.cli.jobs_write_back:write_back",
+}
 
-@click.command()
+
+@click.group(cls=LazyCommands, places=COMMANDS, invoke_without_command=True)
 @asking_options
-def jobs(config_path: Path, url: str | None, as_json: bool) -> None:
+@click.pass_context
+def jobs(ctx: click.Context, config_path: Path, url: str | None, as_json: bool) -> None:
     """List pending and running jobs: class, watts, cap, and why each waits or is capped."""
+    if ctx.invoked_subcommand is not None:
+        return
     content = ask("jobs", config_path=config_path, url=url)
     if as_json:
         echo_json(content)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any
 
 import click
 
 from slurm_power import __version__
+from slurm_power.cli.lazy import LazyCommands
 from slurm_power.errors import SlurmPowerError
 
 COMMANDS = {
     "status": "slurm_power.cli.status:status",
     "plan": "slurm_power.cli.plan:plan",
+    "bill": "slurm_power.cli.bill:bill_command",
+    "forecast": "slurm_power.cli.forecast:forecast",
+    "replay": "slurm_power.cli.replay:replay",
+    "llm": "slurm_power.cli.llm:llm",
+    "profile": "slurm_power.cli.profile:profile",
     "jobs": "slurm_power.cli.jobs:jobs",
+    "report": "slurm_power.cli.report:report",
     "ess": "slurm_power.cli.ess:ess",
+    "telemetry": "slurm_power.cli.telemetry:telemetry",
+    "hold": "slurm_power.cli.hold:hold",
+    "observe": "slurm_power.cli.hold:observe",
+    "target": "slurm_power.cli.target:target",
     "release": "slurm_power.cli.release:release",
     "config": "slurm_power.cli.config:config",
     "cluster": "slurm_power.cli.cluster:cluster",
@@ -24,19 +34,7 @@ COMMANDS = {
 """Name -> where it lives; loaded only when called, so that `slurm-power status` starts fast."""
 
 
-class LazyCommands(click.Group):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(module), name)
-        return command
-
-
-@click.group(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=LazyCommands, places=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="slurm-power")
 def slurm_power() -> None:
     """Keep a Slurm cluster of AI nodes inside its power promise.

@@ -19,13 +19,20 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from slurm_power.cli.config_option import config_option
 from slurm_power.cli.main import run_command
 from slurm_power.compose import controller as build_controller
+from slurm_power.compose import telemetry_upkeep
 from slurm_power.daemons.controller import Controller
 from slurm_power.daemons.controller_config import ControllerConfig
 from slurm_power.errors import Unavailable
+from slurm_power.ess.planner_config import PlannerConfig
 from slurm_power.site_config import read_site_config
 from slurm_power.web.app import create_app
+from slurm_power.web.broadcast import Broadcast, live_parts
+from slurm_power.web.tokens import read_admin_tokens
 
 log = logging.getLogger("slurm_power.powerd")
+
+UPKEEP_PERIOD_S = 60.0
+"""Old telemetry is thinned so often, a little at a time."""
 
 STOP_GRACE_S = 3
 """What a running tick and open connections get when the daemon is told to stop; longer than a report may take."""
@@ -50,20 +57,44 @@ def powerd(config_path: Path, observe: bool, verbose: bool) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    _serve(build_controller(config), settings, stop)
+    controller, slot_s = build_controller(config), config.table(PlannerConfig).slot_s
+    _serve(controller, settings, stop, slot_s=slot_s, upkeep=telemetry_upkeep(config))
 
 
-def _serve(controller: Controller, settings: ControllerConfig, stop: threading.Event) -> None:
+def _serve(
+    controller: Controller,
+    settings: ControllerConfig,
+    stop: threading.Event,
+    *,
+    slot_s: float,
+    upkeep: Callable[[], object] | None,
+) -> None:
     door = _bind(settings.listen_host, settings.listen_port)
-    config = uvicorn.Config(
-        create_app(controller), log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_GRACE_S
+    asks = controller.live.asks()
+    if controller.pools is not None:
+        asks["pools"] = controller.pools.view
+    broadcast = Broadcast(live_parts(asks))
+    app = create_app(
+        controller,
+        pools=controller.pools,
+        broadcast=broadcast,
+        admin=controller.desk,
+        tokens=None if settings.admin_token_file is None else read_admin_tokens(settings.admin_token_file),
+        metrics=controller.metrics,
     )
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=STOP_GRACE_S)
     server = uvicorn.Server(config)
     web = threading.Thread(target=server.run, kwargs={"sockets": [door]}, name="web", daemon=True)
     rounds = [
         Round("fast", controller.fast_tick, settings.fast_period_s),
         Round("tick", controller.tick, settings.tick_period_s),
     ]
+    if controller.watches_parts:
+        rounds.append(Round("parts", controller.parts_tick, settings.fast_period_s))
+    if controller.learns:
+        rounds.append(Round("learning", controller.learn_tick, slot_s))
+    if upkeep is not None:
+        rounds.append(Round("telemetry", upkeep, UPKEEP_PERIOD_S))
     scheduler = _schedule(rounds)
     web.start()
     scheduler.start()
@@ -71,6 +102,7 @@ def _serve(controller: Controller, settings: ControllerConfig, stop: threading.E
     stop.wait()
     log.info("stopping: deferrals, reservations, leases and the PCS's setpoint end by themselves")
     scheduler.shutdown(wait=False)
+    broadcast.close()
     server.should_exit = True
     ended = [one.name for one in rounds if one.end(timeout_s=STOP_GRACE_S)]
     web.join(timeout=STOP_GRACE_S + 1)
@@ -93,7 +125,7 @@ def _bind(host: str, port: int) -> socket.socket:
 class Round:
     """One of the two loops' work. A bad round must not end the daemon, a hanging one not keep it from ending."""
 
-    def __init__(self, name: str, job: Callable[[], None], period_s: float) -> None:
+    def __init__(self, name: str, job: Callable[[], object], period_s: float) -> None:
         self.name, self.period_s = name, period_s
         self._job = job
         self._idle = threading.Lock()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from slurm_power.cli.controller_client import ask, asking_options, echo_json
-from slurm_power.cli.words import age, kw, kwh, percent
+from slurm_power.cli.words import age, clock_time, kw, kwh, percent, printable
 
 
 @click.command()
@@ -26,9 +26,14 @@ def status(config_path: Path, url: str | None, as_json: bool, show_gpus: bool) -
     console.print(_site_table(content))
     if show_gpus:
         console.print(_gpu_table(content["nodes"]))
+    for name, wish in content["overrides"].items():
+        if wish is not None:
+            console.print(_wish(name, wish), style="yellow", markup=False)
     for heading, key, style in (("Clamped", "clamped", "yellow"), ("Shortfall", "shortfalls", "yellow")):
         for line in content[key]:
             console.print(f"{heading}: {line}", style=style, markup=False)
+    for note in content["notes"]:
+        console.print(note, markup=False)
     for device, failure in content["failures"].items():
         console.print(f"{device}: {failure}", style="red", markup=False)
 
@@ -46,6 +51,13 @@ def _site_table(content: dict[str, Any]) -> Table:
     table.add_row("Battery gives", kw(ess.get("discharge_watts")), age(ess.get("age_s")))
     table.add_row("Battery takes", kw(ess.get("charge_watts")), age(ess.get("age_s")))
     return table
+
+
+def _wish(name: str, wish: dict[str, Any]) -> str:
+    """What an admin has asked for beyond the config."""
+    what = f"target {kw(wish['watts'])}" if name == "target" else name
+    until = "" if wish["until_wall_s"] is None else f" until {clock_time(wish['until_wall_s'])}"
+    return printable(f"Asked for: {what}{until}, by {wish['who']}: {wish['why']}")
 
 
 def _gpu_table(nodes: list[dict[str, Any]]) -> Table:

@@ -41,11 +41,10 @@ class BatteryLoop:
         battery: BatteryLimits,
         revert_s: float,
         manage: bool,
-        promised_watts: float | None = None,
     ) -> None:
         self._clock, self._meter, self._ess = clock, meter, ess
         self._billing, self._site, self._battery = billing, site, battery
-        self._revert_s, self._manage, self._promised_watts = revert_s, manage, promised_watts
+        self._revert_s, self._manage = revert_s, manage
         self._guard_state: GuardState = Following()
         self._grid: GridReading | None = None
         self._battery_reading: EssReading | None = None
@@ -56,6 +55,11 @@ class BatteryLoop:
     def follow(self, plan: DispatchPlan) -> None:
         with self._lock:
             self._plan = plan
+
+    def let(self, *, manage: bool) -> None:
+        """False: nothing more is sent; the last setpoint ends by its revert time."""
+        with self._lock:
+            self._manage = manage
 
     def view(self) -> FastView:
         with self._lock:
@@ -81,17 +85,21 @@ class BatteryLoop:
     def _decide(self) -> Guarded | None:
         """None: nothing may be sent (observing only, or no plan was ever made)."""
         with self._lock:
-            plan = self._plan
-        if plan is None or not self._manage:
+            plan, manage = self._plan, self._manage
+        if plan is None or not manage:
             return None
         now_s, wall_s = self._clock.now_s(), self._clock.wall_s()
-        target_watts = defended_watts(
-            plan, peak_watts=self._billing.peak_watts(wall_s), promised_watts=self._promised_watts
+        slot = plan.slot_at(wall_s)
+        defended = defended_watts(
+            plan.limit_watts_at(wall_s),
+            free_watts=self._billing.free_watts(wall_s),
+            promised=slot is not None and slot.promised,
         )
+        target_watts = min(self._site.grid_limit_watts, defended)
         wanted = EssSetpoint()
         if self._grid is not None and self._battery_reading is not None:
             wanted = next_setpoint(
-                plan.slot_at(wall_s),
+                slot,
                 target_watts=target_watts,
                 interval=self._billing.interval(wall_s),
                 grid=self._grid,
@@ -145,11 +153,9 @@ class BatteryLoop:
             return None
 
 
-def defended_watts(plan: DispatchPlan, *, peak_watts: float, promised_watts: float | None) -> float:
-    """The plan's target, but never below a peak that is already paid for, unless less was promised to somebody."""
-    if promised_watts is not None:
-        return plan.target_watts
-    return max(plan.target_watts, peak_watts)
+def defended_watts(limit_watts: float, *, free_watts: float, promised: bool) -> float:
+    """The plan's limit, but never below what is already paid for, unless less was promised to somebody."""
+    return limit_watts if promised else max(limit_watts, free_watts)
 
 
 def _log_changes(before: FastView, now: FastView) -> None:

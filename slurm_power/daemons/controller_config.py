@@ -26,7 +26,7 @@ class ControllerConfig:
     max_reading_age_s: float = 15.0
     """Readings older than this are unknown."""
 
-    history_s: float = 14 * 86400.0
+    history_s: float = 400 * 86400.0
     """How far back the forecaster looks."""
 
     listen_host: str = "127.0.0.1"
@@ -36,11 +36,20 @@ class ControllerConfig:
     allowed_agent_uids: tuple[int, ...] = (0,)
     """Who may report as a node agent, as the cluster's munge credentials name them."""
 
+    allowed_pool_uids: tuple[int, ...] = (0,)
+    """Who may report as a pool manager: the users that slurm-power-pool runs as."""
+
     munge_socket: Path | None = None
     """None: munge's default socket."""
 
     state_path: Path
     """Peaks already set in this billing period and the open metering interval; survives restarts."""
+
+    job_watts_file: Path | None = None
+    """Where job_submit.lua reads what jobs of each owner and name draw. None: each counts as the board's maximum."""
+
+    admin_token_file: Path | None = None
+    """Who may hold the automation, let it observe, or set a target over HTTP: lines `name token`. None: nobody."""
 
     def __post_init__(self) -> None:
         require(self.tick_period_s > 0, "tick_period_s", self.tick_period_s, "must be above 0")

@@ -5,12 +5,15 @@ Ages are in seconds at the moment of asking; watts, joules and fractions as ever
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from slurm_power.daemons.overrides import Overrides
+from slurm_power.daemons.parts_watch import NO_PARTS, PartsView
 from slurm_power.ess.plan import DispatchPlan
 from slurm_power.ess.setpoint import EssSetpoint
+from slurm_power.forecasting.forecast import LoadForecast
 from slurm_power.monitoring.readings import EssReading, GridReading, NodeReading, Snapshot
 from slurm_power.relocation.job_mark import parse_mark
 from slurm_power.relocation.jobs import Job, JobState
@@ -40,6 +43,7 @@ class ControllerView:
     relocation: RelocationPlan = field(default_factory=RelocationPlan)
     jobs: Sequence[Job] = ()
     events: Sequence[Event] = ()
+    forecast: LoadForecast | None = None  # what the plan was made with
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +60,41 @@ class FastView:
     failures: Mapping[str, str] = field(default_factory=dict)
 
 
-def status_json(
-    view: ControllerView,
-    fast: FastView,
-    nodes: Mapping[str, NodeReading],
-    *,
-    it_watts: float | None,
-    reporting: Collection[str],
-    now_s: float,
-) -> dict[str, Any]:
-    """`nodes`: the last reading of each, old ones too; `reporting`: those of which it is fresh; `it_watts`: all that
-    Slurm counts on together."""
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """All that the controller knows at one moment."""
+
+    view: ControllerView
+    fast: FastView
+    nodes: Mapping[str, NodeReading]
+    """The last reading of every node, old ones too."""
+
+    reporting: frozenset[str]
+    """Those whose reading is fresh."""
+
+    it_watts: float | None
+    now_s: float
+    wall_s: float
+    parts: PartsView = NO_PARTS
+    overrides: Overrides = field(default_factory=Overrides)
+
+
+def status_json(seen: Picture) -> dict[str, Any]:
+    nodes, parts, now_s = seen.nodes, seen.parts, seen.now_s
+    return {
+        **site_json(seen),
+        "nodes": [_aged(node, now_s) | {"draw_watts": node.draw_watts} for _, node in sorted(nodes.items())],
+        "parts": {name: _aged(reading, now_s) for name, reading in sorted(parts.parts.items())},
+        "conservation": None if parts.conservation is None else asdict(parts.conservation),
+    }
+
+
+def site_json(seen: Picture) -> dict[str, Any]:
+    """`status_json` without what there is many of."""
+    view, fast, nodes, parts, now_s = seen.view, seen.fast, seen.nodes, seen.parts, seen.now_s
     return {
         "mode": view.mode,
+        "overrides": asdict(seen.overrides),
         "ticks": view.ticks,
         "tick_age_s": None if view.ticked_at_s is None else now_s - view.ticked_at_s,
         "target_watts": None if view.plan is None else view.plan.target_watts,
@@ -79,12 +105,12 @@ def status_json(
         "setpoint": None if fast.setpoint is None else asdict(fast.setpoint),
         "clamped": list(fast.clamped),
         "it": {
-            "draw_watts": it_watts,
-            "age_s": max((now_s - nodes[name].taken_at_s for name in reporting), default=None),
-            "nodes_reporting": len(reporting),
+            "draw_watts": seen.it_watts,
+            "age_s": max((now_s - nodes[name].taken_at_s for name in seen.reporting), default=None),
+            "nodes_reporting": len(seen.reporting),
         },
-        "nodes": [_aged(node, now_s) | {"draw_watts": node.draw_watts} for _, node in sorted(nodes.items())],
-        "failures": _failures(view, fast),
+        "failures": {**_failures(view, fast), **parts.failures},
+        "notes": list(parts.notes),
         "shortfalls": [*(view.plan.shortfalls if view.plan else ()), *view.relocation.shortfalls],
     }
 
@@ -103,38 +129,47 @@ def _failures(view: ControllerView, fast: FastView) -> dict[str, str]:
 
 def jobs_json(view: ControllerView) -> list[dict[str, Any]]:
     """Pending and running jobs, each with what we know about why it waits or runs slower."""
+    why = why_by_job(view)
     return [
-        {
-            "job_id": job.job_id,
-            "user_name": job.user_name,
-            "name": job.name,
-            "state": job.state.value,
-            "state_reason": job.state_reason,
-            "power_class": (mark := parse_mark(job.admin_comment)).request.power_class,
-            "licenses": dict(job.licenses),
-            "capped_watts": mark.capped_watts,
-            "deferred_until_wall_s": mark.deferred_until_wall_s,
-            "why": _why(job, view),
-        }
-        for job in view.jobs
-        if job.state in (JobState.PENDING, JobState.RUNNING, JobState.SUSPENDED)
+        job_json(job, why) for job in view.jobs if job.state in (JobState.PENDING, JobState.RUNNING, JobState.SUSPENDED)
     ]
 
 
-def _why(job: Job, view: ControllerView) -> str:
-    """The last decision about this job, else what Slurm's own reason means here."""
-    subject = f"job {job.job_id}"
-    decisions = [event.reason for event in view.events if event.subject == subject]
-    if decisions:
-        return decisions[-1]
-    if job.state is JobState.PENDING and job.state_reason == "Licenses":
-        reasons = [action.reason for action in view.relocation.reservations]
-        held = [event.reason for event in view.events if event.subject.startswith("reservation ")]
-        latest = (reasons or held or ["no reservation of ours"])[-1]
-        return f"waits for watts: asks {dict(job.licenses)}; {latest}"
-    if job.state is JobState.PENDING:
+def job_json(job: Job, why: Callable[[Job], str]) -> dict[str, Any]:
+    mark = parse_mark(job.admin_comment)
+    return {
+        "job_id": job.job_id,
+        "user_name": job.user_name,
+        "name": job.name,
+        "state": job.state.value,
+        "state_reason": job.state_reason,
+        "power_class": mark.request.power_class,
+        "licenses": dict(job.licenses),
+        "capped_watts": mark.capped_watts,
+        "deferred_until_wall_s": mark.deferred_until_wall_s,
+        "why": why(job),
+    }
+
+
+def why_by_job(view: ControllerView) -> Callable[[Job], str]:
+    """The last decision about a job, else what Slurm's own reason means here."""
+    decisions = {event.subject: event.reason for event in view.events}
+    reasons = [action.reason for action in view.relocation.reservations]
+    held = [event.reason for event in view.events if event.subject.startswith("reservation ")]
+    latest = (reasons or held or ["no reservation of ours"])[-1]
+
+    def why(job: Job) -> str:
+        decided = decisions.get(f"job {job.job_id}")
+        if decided is not None:
+            return decided
+        if job.state is not JobState.PENDING:
+            return ""
+        if job.state_reason == "Licenses":
+            asked = ",".join(f"{name}:{count}" for name, count in job.licenses.items())
+            return f"waits for watts: asks {asked}; {latest}"
         return f"Slurm: {job.state_reason}"
-    return ""
+
+    return why
 
 
 def ess_json(view: ControllerView, fast: FastView, *, now_s: float) -> dict[str, Any]:

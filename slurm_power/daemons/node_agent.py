@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 
 from slurm_power.daemons.node_agent_book import AgentBook
 from slurm_power.daemons.node_agent_caps import CapKeeper
 from slurm_power.daemons.node_agent_config import NodeAgentConfig
+from slurm_power.daemons.node_agent_cpus import CpuWatch
+from slurm_power.daemons.node_agent_energy import EnergyBook, changed_uuids
 from slurm_power.daemons.node_agent_gpu import ManagedGpu
-from slurm_power.daemons.node_agent_views import GpuView, allocation_point, gpu_point, gpu_report, node_point
+from slurm_power.daemons.node_agent_samples import SampleKeeper
+from slurm_power.daemons.node_agent_views import GpuView, gpu_point, gpu_report, node_point
 from slurm_power.daemons.node_agent_wants import Wants
 from slurm_power.errors import DeviceRefused, NotPermitted, Unavailable
 from slurm_power.gpu.allocation import Allocation, NodeGpu
@@ -21,6 +25,7 @@ from slurm_power.gpu.job_table import begun, conflicts, ended, lowered, owned, s
 from slurm_power.gpu.lease import Expired, on_lease, on_time, remaining_s
 from slurm_power.gpu.wire import AgentReport, NodeLease
 from slurm_power.ports.clock import Clock
+from slurm_power.ports.energy_counters import EnergyCounters
 from slurm_power.ports.gpu import GpuInventory
 from slurm_power.ports.job_presence import Evidence, JobPresence
 from slurm_power.ports.telemetry_store import Point, TelemetryStore
@@ -44,6 +49,7 @@ class NodeAgent:
         clock: Clock,
         store: TelemetryStore | None = None,
         monitor_only: bool = False,
+        cpu_counters: EnergyCounters | None = None,
     ) -> None:
         self.config = config
         self.node_name = node_name
@@ -53,6 +59,9 @@ class NodeAgent:
         self._presence = presence
         self._clock = clock
         self._store = store
+        self._cpus = CpuWatch(cpu_counters)
+        self._energy = EnergyBook(node_name=node_name, clock=clock, cpus=self._cpus, base_watts=config.node_base_watts)
+        self._samples = SampleKeeper(node_name=node_name, seal_period_s=config.seal_period_s)
         self._wants = Wants(config, book, Expired(since_s=clock.now_s()))
         self._keeper = CapKeeper(self._wants, book=book, inventory=inventory, clock=clock, monitor_only=monitor_only)
         self._seen_at_s: dict[int, float] = {}
@@ -90,6 +99,8 @@ class NodeAgent:
         """Give everything back; the jobs stay in the journal, so that a restart caps them again."""
         log.info("%s: stopping, giving back %d loans", self.node_name, len(self._book.loans))
         self._keeper.give_back_all()
+        self._batch += self._samples.seal_all()
+        self._mark_all()
         self._flush()
 
     # What the world tells
@@ -118,7 +129,7 @@ class NodeAgent:
         self._book.jobs = begun(self.jobs, job) if job.uuids else ended(self.jobs, {job.job_id})
         if self._book.jobs.get(job.job_id) != before:
             self._book.save()
-            self._note(job, "begin")
+            self._note(before, job)
             self.on_jobs_changed()
         self._keeper.settle({*job.uuids, *(before.uuids if before else ())})
 
@@ -196,13 +207,22 @@ class NodeAgent:
 
     def _record(self) -> None:
         wall_s = self._clock.wall_s()
-        points = [gpu_point(view, node_name=self.node_name, wall_s=wall_s) for view in self.views()]
+        views = self.views()
+        points = [gpu_point(view, node_name=self.node_name, wall_s=wall_s) for view in views]
         points.append(
             node_point(
-                self._keeper.gpus, base_watts=self.config.node_base_watts, node_name=self.node_name, wall_s=wall_s
+                self._keeper.gpus,
+                base_watts=self.config.node_base_watts,
+                cpu_watts=self._cpus.watts(),
+                node_name=self.node_name,
+                wall_s=wall_s,
             )
         )
         self._batch += [point for point in points if point is not None]
+        self._batch += self._samples.keep(views, wall_s=wall_s)
+        self._energy.add(self._keeper.gpus)
+        if self._due("marks", self.config.energy_mark_period_s):
+            self._mark_all()
         if self._due("flush", self.config.telemetry_flush_s):
             self._flush()
 
@@ -221,7 +241,7 @@ class NodeAgent:
         self._book.save()
         for job in gone:
             log.info("job %d has ended: %s", job.job_id, why)
-            self._note(job, "end")
+            self._note(job, replace(job, uuids=()))
         self.on_jobs_changed()
         self._keeper.settle({uuid for job in gone for uuid in job.uuids})
 
@@ -242,12 +262,15 @@ class NodeAgent:
             self._shared_jobs.clear()
         self._shared_jobs |= job_ids
 
-    def _note(self, job: Allocation, event: str) -> None:
-        wall_s = self._clock.wall_s()
-        self._batch += [
-            allocation_point(uuid, job_id=job.job_id, uid=job.uid, event=event, node_name=self.node_name, wall_s=wall_s)
-            for uuid in job.uuids
-        ]
+    def _note(self, before: Allocation | None, after: Allocation) -> None:
+        """Which GPUs a job leaves and takes, each with a reading of this moment."""
+        for event, uuids in changed_uuids(before, after).items():
+            if uuids:
+                self._energy.add(self._keeper.sample_anew(uuids))
+                self._batch += self._energy.mark(event, after, uuids, gpu_count=len(self._keeper.gpus))
+
+    def _mark_all(self) -> None:
+        self._batch += self._energy.mark_all(self.jobs, self._keeper.gpus)
 
     def _due(self, what: str, period_s: float) -> bool:
         now_s = self._clock.now_s()

@@ -16,6 +16,9 @@ from slurm_power.ports.gpu import GpuInventory
 
 log = logging.getLogger(__name__)
 
+_SAMPLE_ANEW_S = 0.05
+"""Of the 200 ms that the SPANK plugin gives the agent."""
+
 
 class CapKeeper:
     def __init__(
@@ -57,6 +60,18 @@ class CapKeeper:
             if came_back and gpu.board_was_reset():
                 gpu.last_set.clear()
                 self._book.strike_out([(gpu.uuid, knob) for knob in Knob])
+
+    def sample_anew(self, uuids: Collection[str]) -> list[ManagedGpu]:
+        """These boards once more, between two samples. Slurm waits meanwhile, so slow ones keep their last sample, as
+        those do that are lost."""
+        until_s = self._clock.now_s() + _SAMPLE_ANEW_S
+        fresh = []
+        for gpu in [gpu for gpu in self._gpus.values() if gpu.uuid in uuids and not gpu.lost]:
+            if self._clock.now_s() > until_s:
+                break
+            gpu.take_sample(now_s=self._clock.now_s())
+            fresh.append(gpu)
+        return fresh
 
     def apply(self) -> None:
         self._apply(self._gpus.values())

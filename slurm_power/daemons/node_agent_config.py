@@ -34,6 +34,12 @@ class NodeAgentConfig:
     telemetry_flush_s: float = 5.0
     """How often samples go to the store, as one batch."""
 
+    seal_period_s: float = 300.0
+    """How often each GPU's samples are sealed into one block for quality reports. At most an hour."""
+
+    energy_mark_period_s: float = 600.0
+    """How often it is written down who holds which GPU and what was used so far."""
+
     gpu_minors: tuple[int, ...] = ()
     """Minor number (N of /dev/nvidiaN) of each of Slurm's GPU indices, where gres.conf is not in minor order."""
 
@@ -82,7 +88,14 @@ class NodeAgentConfig:
     points_per_s: float = 500.0
     """Telemetry points of one user, over all jobs."""
 
+    metrics_host: str = "127.0.0.1"
+    """Where Prometheus may ask for /metrics."""
+
+    metrics_port: int = 0
+    """0: nowhere."""
+
     def __post_init__(self) -> None:
+        require(0 <= self.metrics_port < 65536, "metrics_port", self.metrics_port, "must be a TCP port, or 0")
         require(self.safe_cap_watts > 0, "safe_cap_watts", self.safe_cap_watts, "must be positive")
         base = self.node_base_watts
         require(base is None or base >= 0, "node_base_watts", base, "must be zero or more")
@@ -90,6 +103,9 @@ class NodeAgentConfig:
             value = getattr(self, key)
             require(value > 0, key, value, "must be positive")
         require(self.sample_period_s >= 0.05, "sample_period_s", self.sample_period_s, "must be at least 0.05")
+        require(0 < self.seal_period_s <= 3600, "seal_period_s", self.seal_period_s, "must be above 0, at most 3600")
+        period_s = self.energy_mark_period_s
+        require(period_s <= 1500, "energy_mark_period_s", period_s, "must be at most 1500")
         require(
             self.controller_url == "" or self.controller_url.startswith(("http://", "https://")),
             "controller_url",
@@ -114,6 +130,7 @@ _POSITIVE = (
     "link_timeout_s",
     "report_period_s",
     "telemetry_flush_s",
+    "energy_mark_period_s",
     "presence_period_s",
     "absent_grace_s",
     "rescan_period_s",

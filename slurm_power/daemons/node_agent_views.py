@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from slurm_power.daemons.node_agent_gpu import ManagedGpu
+from slurm_power.gpu.borrowing import Knob
 from slurm_power.gpu.caps import EffectiveCap, EffectiveClock, same_cap
 from slurm_power.gpu.local_request import RawPoint
 from slurm_power.gpu.wire import GpuReport
+from slurm_power.monitoring.energy_marks import Count
 from slurm_power.ports.telemetry_store import FieldValue, Point
 
 
@@ -27,6 +29,11 @@ class GpuView:
         enforced = self.gpu.enforced_watts
         applied = self.cap is not None and enforced is not None and same_cap(enforced, self.cap.watts)
         return self.cap.source if self.cap is not None and applied else "found"
+
+    @property
+    def locked_clock_mhz(self) -> float | None:
+        """The lock that we set; NVML cannot be asked for anybody else's."""
+        return self.gpu.last_set.get(Knob.CLOCK)
 
 
 def gpu_report(view: GpuView) -> GpuReport:
@@ -81,29 +88,87 @@ def gpu_point(view: GpuView, *, node_name: str, wall_s: float) -> Point | None:
         "throttle_reasons": sample.throttle_reasons,
         "power_violation_s": sample.power_violation_s,
         "thermal_violation_s": sample.thermal_violation_s,
+        "thermal_margin_celsius": sample.thermal_margin_celsius,
         "cap_watts": view.gpu.enforced_watts,
+        "locked_clock_mhz": view.locked_clock_mhz,
     }
     known = {name: value for name, value in values.items() if value is not None}
     fields: dict[str, FieldValue] = {**known, "cap_source": view.cap_source}
     return Point("gpu", wall_s, fields, {"node": node_name, "uuid": view.gpu.uuid})
 
 
-def node_point(gpus: Iterable[ManagedGpu], *, base_watts: float | None, node_name: str, wall_s: float) -> Point | None:
-    """None as soon as one part is unknown."""
+def node_point(
+    gpus: Iterable[ManagedGpu],
+    *,
+    base_watts: float | None,
+    node_name: str,
+    wall_s: float,
+    cpu_watts: float | None = None,
+) -> Point | None:
+    """The draw is left out as soon as one part is unknown; None when nothing is known."""
+    fields: dict[str, FieldValue] = {}
+    total_watts = _draw_watts(gpus, base_watts=base_watts)
+    if total_watts is not None and base_watts is not None:
+        fields |= {"draw_watts": total_watts, "base_watts": base_watts}
+    if cpu_watts is not None:
+        fields["cpu_watts"] = cpu_watts
+    return Point("node", wall_s, fields, {"node": node_name}) if fields else None
+
+
+def _draw_watts(gpus: Iterable[ManagedGpu], *, base_watts: float | None) -> float | None:
     total_watts = base_watts
     for gpu in gpus:
         if total_watts is None or gpu.sample is None or gpu.sample.draw_watts is None:
             return None
         total_watts += gpu.sample.draw_watts
-    if total_watts is None or base_watts is None:
-        return None
-    return Point("node", wall_s, {"draw_watts": total_watts, "base_watts": base_watts}, {"node": node_name})
+    return total_watts
 
 
-def allocation_point(uuid: str, *, job_id: int, uid: int, event: str, node_name: str, wall_s: float) -> Point:
+def allocation_point(
+    uuid: str,
+    *,
+    job_id: int | None,
+    uid: int | None,
+    event: str,
+    node_name: str,
+    wall_s: float,
+    count: Count | None = None,
+) -> Point:
     """The job id is a field: as a tag it would open a new series for every job."""
-    fields: dict[str, FieldValue] = {"job_id": job_id, "uid": uid, "event": event}
+    fields: dict[str, FieldValue] = {"event": event}
+    if job_id is not None and uid is not None:
+        fields |= {"job_id": job_id, "uid": uid}
+    if count is not None:
+        fields |= count_fields(count)
     return Point("gpu_allocation", wall_s, fields, {"node": node_name, "uuid": uuid})
+
+
+def count_fields(count: Count) -> dict[str, FieldValue]:
+    fields: dict[str, FieldValue] = {
+        "life_wall_s": count.life_wall_s,
+        "up_s": count.up_s,
+        "counted_joules": count.used.counted_joules,
+        "integrated_joules": count.used.integrated_joules,
+        "unknown_s": count.used.unknown_s,
+    }
+    return fields if count.energy_joules is None else {**fields, "energy_joules": count.energy_joules}
+
+
+def node_energy_point(
+    *,
+    node_name: str,
+    wall_s: float,
+    life_wall_s: float,
+    up_s: float,
+    gpus: int,
+    cpu_joules: float | None,
+    rest_joules: float | None,
+) -> Point:
+    fields: dict[str, FieldValue] = {"life_wall_s": life_wall_s, "up_s": up_s, "gpus": gpus}
+    for name, value in (("cpu_joules", cpu_joules), ("rest_joules", rest_joules)):
+        if value is not None:
+            fields[name] = value
+    return Point("node_energy", wall_s, fields, {"node": node_name})
 
 
 def job_point(raw: RawPoint, *, job_id: int, uid: int, node_name: str) -> Point:

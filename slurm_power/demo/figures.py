@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from slurm_power.ess.battery import BatteryLimits, equivalent_full_cycles
-from slurm_power.ess.tariff import BilledInterval, Tariff, bill
+from slurm_power.ess.bill import BilledInterval, bill
+from slurm_power.ess.tariff import Tariff
 from slurm_power.relocation.jobs import Job
 from slurm_power.testing.simulated_site.plant import Truth
 

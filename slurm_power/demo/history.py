@@ -7,7 +7,7 @@ from slurm_power.demo.stream import draw_stream, expected_it_watts
 from slurm_power.ports.telemetry_store import Point
 from slurm_power.testing.simulated_site.profile import LoadProfile
 
-DAYS_BACK = 2
+DAYS_BACK = 14
 LONGEST_STEP_S = 2.0  # the controller takes a longer silence for a gap
 TYPICAL_BUSY_FRACTION = 0.95  # of a board's limit, for a GPU at work
 

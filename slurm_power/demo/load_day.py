@@ -8,12 +8,12 @@ import numpy as np
 
 from slurm_power.demo.settings import DemoSettings
 from slurm_power.errors import ConfigError
+from slurm_power.monitoring.load_table import read_power_table
 from slurm_power.testing.simulated_site.profile import (
     SECONDS_PER_DAY,
     LoadConfig,
     LoadProfile,
     load_profile,
-    read_power_table,
 )
 
 

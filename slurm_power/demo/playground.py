@@ -11,6 +11,7 @@ from pathlib import Path
 
 from slurm_power.adapters.telemetry_config import StoreConfig
 from slurm_power.adapters.telemetry_open import open_store
+from slurm_power.daemons.controller_config import ControllerConfig
 from slurm_power.demo.history import earlier_points
 from slurm_power.demo.load_day import profile_of
 from slurm_power.demo.services import Services
@@ -87,4 +88,8 @@ class Playground:
         store.close()
 
     def advice(self) -> list[str]:
-        return [f"export SLURM_POWER_CONFIG={self.config_file}"]
+        own = read_site_config(self.config_file, only={"controller"}).table(ControllerConfig)
+        return [
+            f"export SLURM_POWER_CONFIG={self.config_file}",
+            f"# the dashboard: http://{own.listen_host}:{own.listen_port}/",
+        ]

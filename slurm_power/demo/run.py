@@ -14,6 +14,7 @@ from slurm_power.demo.report import write_html, write_json
 from slurm_power.demo.result import RunResult
 from slurm_power.demo.settings import DemoSettings
 from slurm_power.demo.stream import draw_stream
+from slurm_power.demo.twin_check import start_differences
 from slurm_power.errors import ConfigError
 from slurm_power.testing.cluster.dev_cluster import DevCluster
 from slurm_power.testing.cluster.settings import ClusterSettings
@@ -118,6 +119,12 @@ def _report(settings: DemoSettings, day: str | int, unmanaged: RunResult, manage
         "bill": "this day's energy, as if it had lasted 24 h, and the demand charge of the month whose peak it sets",
         "store": settings.store,
     }
+    twin = start_differences(unmanaged.spans, draw_stream(settings.seed, day_s=settings.day_s), settings)
+    if twin is not None:
+        about["replay twin"] = (
+            f"starts the {twin.jobs} jobs of the unmanaged run within {twin.median_s:.1f} s of the real slurmctld "
+            f"(median; 95 %: {twin.p95_s:.1f} s, worst: {twin.worst_s:.1f} s)"
+        )
     write_json(json_file, unmanaged, managed, about=about)
     write_html(html_file, unmanaged, managed, about=about)
     return DemoOutcome(unmanaged, managed, json_file, html_file)

@@ -22,6 +22,7 @@ class GpuLimits:
     default_cap_watts: float
     min_sm_clock_mhz: int
     max_sm_clock_mhz: int
+    slowdown_celsius: float | None = None  # where the hardware halves its clock; None: not told
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class GpuSample:
     throttle_reasons: int | None  # NVML's nvmlClocksEventReasons bit mask
     power_violation_s: float | None  # total time held back by the power cap
     thermal_violation_s: float | None
+    thermal_margin_celsius: float | None = None  # to the temperature at which the board slows itself down (T.Limit)
 
 
 class Gpu(Protocol):

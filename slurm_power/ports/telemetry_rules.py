@@ -13,8 +13,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
+from itertools import compress
 from numbers import Real
+from typing import Any
 
 from slurm_power.ports.telemetry_store import FieldValue, Point
 
@@ -37,6 +40,20 @@ def storable(point: Point) -> Point | None:
     if not fields:
         return None
     return Point(point.measurement, wall_s_from_us(time_us(point.wall_s)), fields, clean_tags(point.tags))
+
+
+def storable_as_is(point: Point) -> bool:
+    """Quickly: is there nothing that `storable` would change, but for the time's rounding? False: ask `storable`."""
+    fields = point.fields
+    values: tuple[Any, ...] = tuple(fields.values())
+    shape = _shape(point.measurement, tuple(point.tags), tuple(fields), tuple(map(type, values)))
+    return (
+        shape is not None
+        and 0 <= point.wall_s < _LATEST_WALL_S
+        and math.isfinite(sum(compress(values, shape.numbers)))  # one that is not spoils the sum
+        and all(map(str.isascii, compress(values, shape.texts)))
+        and _clean_tags_already(tuple(point.tags.items()))
+    )
 
 
 def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -65,6 +82,29 @@ def wall_s_from_us(microseconds: int) -> float:
 @lru_cache(maxsize=4096)
 def _usable_name(name: str) -> bool:
     return name not in _RESERVED_NAMES and _NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """Which values of a point with these names are numbers, which are texts."""
+
+    numbers: tuple[bool, ...]
+    texts: tuple[bool, ...]
+
+
+@lru_cache(maxsize=4096)
+def _shape(measurement: str, tags: tuple[str, ...], fields: tuple[str, ...], types: tuple[type, ...]) -> _Shape | None:
+    """None: a name or a type needs another look."""
+    names = (*tags, *fields)
+    usable = len(set(names)) == len(names) and all(map(_usable_name, names))
+    if not (fields and usable and set(types) <= {float, str, bool} and _MEASUREMENT.fullmatch(measurement)):
+        return None
+    return _Shape(tuple(one is float for one in types), tuple(one is str for one in types))
+
+
+@lru_cache(maxsize=65_536)
+def _clean_tags_already(tags: tuple[tuple[str, str], ...]) -> bool:
+    return list(tags) == sorted(tags) and all(type(value) is str and value and value.isascii() for _, value in tags)
 
 
 def _storable_value(value: object) -> FieldValue | None:

@@ -9,26 +9,24 @@ for others in collectives: that may be their stretched time, and stretching it a
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import time
 from collections.abc import Callable
 
 from slurm_power.errors import SlurmPowerError
+from slurm_power.testing.emulated_draw import EmulatedDraw
 from slurm_power.testing.nvml_emulator.emulator import EmulatedNode
 
 log = logging.getLogger(__name__)
 
 FULL, OVERHEAD = 0.95, 1.0
-MIN_SPEED = 0.05
 
 
 def utilisation_fraction(micro_sequences: float) -> float:
     return FULL * micro_sequences / (micro_sequences + OVERHEAD)
 
 
-class EmulatedTrainingLoad:
+class EmulatedTrainingLoad(EmulatedDraw):
     """A StepListener that only hears instructions. A GPU that is lost costs one warning; the training goes on.
 
     `sequences_per_step`: of this rank's data share; the micro-batch follows from how many backward passes they took.
@@ -45,16 +43,14 @@ class EmulatedTrainingLoad:
         chunks: int = 1,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._node, self._uuid, self._sleep = node, uuid, sleep
+        super().__init__(node, uuid)
+        self._sleep = sleep
         self._sequences_per_step, self._micro_sequences, self._chunks = sequences_per_step, micro_sequences, chunks
         self._backwards = 0
         self._began: tuple[float, float] | None = None  # by the monotonic clock and this thread's CPU time
         self._use, self._stretch = 0.0, 1.0
-        self._over = False
         self.slowed_s = 0.0
         """Waited in all, because the emulated board takes longer than the CPU did."""
-
-        atexit.register(self.close)
 
     def on_run_begin(self, facts: object) -> None:
         return None
@@ -80,17 +76,6 @@ class EmulatedTrainingLoad:
             log.warning("the training draws no emulated power from here on: %s", error)
             self.close()
 
-    def close(self) -> None:
-        """Ends the draw for good. Again: nothing. A process that ends without it is noticed by the emulator."""
-        if self._over:
-            return
-        self._over = True
-        atexit.unregister(self.close)
-        try:
-            self._node.close_load(self._uuid, pid=os.getpid())
-        except SlurmPowerError as error:
-            log.info("no load to close: %s", error)
-
     def _begin(self, name: str) -> None:
         # Not forward passes: evaluations have those too.
         self._backwards += name == "backward"
@@ -99,7 +84,7 @@ class EmulatedTrainingLoad:
             self._backwards = 0
         self._use = FULL if name == "optimizer" else utilisation_fraction(self._micro_sequences)
         self._stretch = FULL / self._use
-        self._node.open_load(self._uuid, pid=os.getpid(), utilisation_fraction=self._use)
+        self._draw(self._use)
         self._began = time.monotonic(), time.thread_time()
 
     def _end(self) -> None:
@@ -107,9 +92,7 @@ class EmulatedTrainingLoad:
             return
         (began_s, began_cpu_s), self._began = self._began, None
         elapsed_s, own_s = time.monotonic() - began_s, time.thread_time() - began_cpu_s
-        done_s = self._node.work_done(self._uuid, pid=os.getpid()) / self._use
-        speed = min(1.0, max(MIN_SPEED, done_s / elapsed_s)) if elapsed_s else 1.0
-        held_s = own_s * (self._stretch / speed - 1.0)
+        held_s = own_s * (self._stretch / self._speed(self._use, elapsed_s) - 1.0)
         self._sleep(held_s)
         self.slowed_s += held_s
-        self._node.close_load(self._uuid, pid=os.getpid())
+        self._rest()

@@ -19,3 +19,7 @@ class FakeClock:
             raise ValueError("time does not go back")
         self._now_s += seconds
         self._wall_s += seconds
+
+    def step_wall(self, seconds: float) -> None:
+        """Somebody sets the wall clock."""
+        self._wall_s += seconds

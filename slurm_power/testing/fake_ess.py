@@ -40,6 +40,7 @@ class FakeEss:
             remote_allowed=not pcs.local,
             alarms=tuple(sorted(pcs.alarms)),
             taken_at_s=self._clock.now_s(),
+            available_joules=battery.stored_joules,
         )
 
     def command(self, setpoint: EssSetpoint, *, revert_s: float) -> None:

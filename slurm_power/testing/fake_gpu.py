@@ -17,6 +17,7 @@ H100_LIMITS = GpuLimits(
     default_cap_watts=700.0,
     min_sm_clock_mhz=345,
     max_sm_clock_mhz=1980,
+    slowdown_celsius=90.0,
 )
 
 SW_POWER_CAP = 0x4  # nvmlClocksEventReasonSwPowerCap
@@ -68,6 +69,7 @@ class FakeGpu:
             throttle_reasons=SW_POWER_CAP if held_back else 0,
             power_violation_s=0.0,
             thermal_violation_s=0.0,
+            thermal_margin_celsius=87.0 - self.temperature_celsius,
         )
 
     def enforced_cap_watts(self) -> float:

@@ -113,6 +113,21 @@ def test_health_that_is_not_implemented_is_unknown(site: InProcessSite, ess: Sun
     assert reading.capacity_joules == pytest.approx(7_200_000.0)
 
 
+def test_the_energy_that_is_available_is_the_devices_own_word(site: InProcessSite, ess: SunSpecEss) -> None:
+    reading = ess.read()
+    assert reading.available_joules == pytest.approx(reading.stored_fraction * reading.capacity_joules, rel=0.01)
+    site.do("set-scale", unit=1, model=713, point="WH_SF", exponent=1)
+    assert ess.read().available_joules == pytest.approx(reading.available_joules, rel=0.02)
+    site.do("unimplement", unit=1, model=713, point="WHAvail")
+    assert ess.read().available_joules is None
+
+
+def test_alarms_that_are_not_implemented_are_not_all_alarms_at_once(site: InProcessSite, ess: SunSpecEss) -> None:
+    for model, point in ((701, "Alrm"), (701, "InvSt"), (713, "Sta")):
+        site.do("unimplement", unit=1, model=model, point=point)
+    assert ess.read().alarms == ()
+
+
 @pytest.mark.parametrize(("model", "point"), [(713, "SoC"), (701, "W"), (713, "WHRtg")])
 def test_a_reading_without_what_it_needs_is_unavailable_not_zero(
     site: InProcessSite, ess: SunSpecEss, model: int, point: str

@@ -27,6 +27,7 @@ class ScriptedNvml:
     NVMLError = ScriptedError
     NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, NVML_DEVICE_MIG_ENABLE = 1, 2, 0, 1
     NVML_PERF_POLICY_POWER, NVML_PERF_POLICY_THERMAL = 0, 1
+    NVML_TEMPERATURE_THRESHOLD_SLOWDOWN = 1
 
     def __init__(self) -> None:
         self.codes: dict[str, int] = {}
@@ -57,6 +58,8 @@ class ScriptedNvml:
             "nvmlDeviceGetClockInfo": lambda _, kind: {1: 1500, 2: 2619}[kind],
             "nvmlDeviceGetTemperatureV": lambda *_: 61,
             "nvmlDeviceGetTemperature": lambda *_: 62,
+            "nvmlDeviceGetTemperatureThreshold": lambda _, kind: {1: 90}[kind],
+            "nvmlDeviceGetMarginTemperature": lambda _: 26,
             "nvmlDeviceGetUtilizationRates": lambda _: SimpleNamespace(gpu=75, memory=10),
             "nvmlDeviceGetCurrentClocksEventReasons": lambda _: 4,
             "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _: 8,
@@ -95,6 +98,25 @@ def test_a_sample_is_in_our_units(nvml: ScriptedNvml) -> None:
     assert (sample.sm_clock_mhz, sample.memory_clock_mhz) == (1500, 2619)
     assert (sample.power_violation_s, sample.thermal_violation_s) == (1.0, 2.0)
     assert sample.temperature_celsius == 61.0
+    assert sample.thermal_margin_celsius == 26.0
+    assert NvmlGpu(nvml, 0).limits.slowdown_celsius == 90.0
+
+
+@pytest.mark.parametrize("code", [2, 3, 13, 25])
+def test_a_driver_that_refuses_the_margin_in_its_own_way_still_gives_a_sample(nvml: ScriptedNvml, code: int) -> None:
+    nvml.codes = dict.fromkeys(("nvmlDeviceGetMarginTemperature", "nvmlDeviceGetTemperatureThreshold"), code)
+    gpu = NvmlGpu(nvml, 0)
+    assert gpu.sample().thermal_margin_celsius is None
+    assert gpu.sample().draw_watts == 123.456
+    assert gpu.limits.slowdown_celsius is None
+    assert nvml.calls.count("nvmlDeviceGetMarginTemperature") == 1
+
+
+def test_a_gpu_lost_while_its_margin_is_read_is_gone(nvml: ScriptedNvml) -> None:
+    gpu = NvmlGpu(nvml, 0)
+    nvml.codes["nvmlDeviceGetMarginTemperature"] = 15
+    with pytest.raises(DeviceGone):
+        gpu.sample()
 
 
 def test_a_sample_reads_no_static_fact_again(nvml: ScriptedNvml) -> None:
@@ -103,7 +125,7 @@ def test_a_sample_reads_no_static_fact_again(nvml: ScriptedNvml) -> None:
     gpu.sample()
     assert len(nvml.calls) == len(set(nvml.calls)) + 2  # two clocks, two violation counters
     assert not {call for call in nvml.calls if "Limits" in call or "Supported" in call or "Name" in call}
-    assert len(nvml.calls) == 10
+    assert len(nvml.calls) == 11
 
 
 def test_what_a_board_does_not_support_is_unknown_and_asked_only_once(nvml: ScriptedNvml) -> None:

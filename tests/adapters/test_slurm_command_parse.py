@@ -25,10 +25,11 @@ from slurm_power.relocation.jobs import JobState, LicensePool, LicenseReservatio
 
 RUNNING: dict[str, Any] = {
     "job_id": 1, "name": "sbatch", "job_state": "RUNNING", "state_reason": "None", "user_id": 65534,
-    "user_name": "nobody", "partition": "main", "nodes": "n[1-2]", "node_count": 2, "submit_time": 1795403838,
-    "eligible_time": 1795403838, "start_time": 1795403839, "end_time": 1795404438, "time_limit": 10,
-    "licenses": "watts:1650", "batch_flag": True, "requeue": True, "admin_comment": "slurm-power:class=flexible",
-    "gres_detail": ["gpu:2(IDX:0-1)", "gpu:2(IDX:2-3)"], "tres_req_str": "cpu=1,mem=100M,node=1,billing=1",
+    "user_name": "nobody", "account": "physics", "partition": "main", "nodes": "n[1-2]", "node_count": 2,
+    "submit_time": 1795403838, "eligible_time": 1795403838, "start_time": 1795403839, "end_time": 1795404438,
+    "time_limit": 10, "licenses": "watts:1650", "batch_flag": True, "requeue": True,
+    "admin_comment": "slurm-power:class=flexible", "gres_detail": ["gpu:2(IDX:0-1)", "gpu:2(IDX:2-3)"],
+    "tres_req_str": "cpu=1,mem=100M,node=1,billing=1",
     "tres_per_job": "gres:gpu:4", "array_job_id": 0, "array_task_id": None, "array_task_string": "", "tasks": 1,
 }  # fmt: skip
 PENDING = {
@@ -52,6 +53,7 @@ NEWER = {
 def test_a_running_job_is_read() -> None:
     job = parse_job(RUNNING)
     assert (job.job_id, job.uid, job.user_name, job.partition) == (1, 65534, "nobody", "main")
+    assert job.account == "physics"
     assert (job.state, job.gpus, job.node_names, job.node_count) == (JobState.RUNNING, 4, ("n1", "n2"), 2)
     assert (job.start_wall_s, job.end_wall_s, job.time_limit_s) == (1795403839, None, 600)
     assert (dict(job.licenses), job.batch, job.requeueable) == ({"watts": 1650}, True, True)

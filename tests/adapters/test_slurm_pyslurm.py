@@ -102,7 +102,7 @@ def job(**values: Any) -> Any:
         "state_reason": "None", "allocated_nodes": "n[1-2]", "num_nodes": 2, "submit_time": 1795402000,
         "eligible_time": 1795402000, "start_time": 1795402100, "end_time": 1795405600, "time_limit": 60,
         "licenses": ["watts:1650"], "is_batch_job": True, "is_requeueable": True, "admin_comment": None,
-        "gpus": {"gpu": SimpleNamespace(count=4)},
+        "account": "physics", "gpus": {"gpu": SimpleNamespace(count=4)},
     }  # fmt: skip
     return SimpleNamespace(**{**given, **values})
 
@@ -162,6 +162,7 @@ def test_a_running_job_is_read(stand_in: StandIn) -> None:
     assert (read.state, read.gpus, read.node_names) == (JobState.RUNNING, 4, ("n1", "n2"))
     assert (read.start_wall_s, read.end_wall_s, read.begin_wall_s, read.time_limit_s) == (1795402100, None, None, 3600)
     assert (dict(read.licenses), read.requeueable, read.admin_comment) == ({"watts": 1650}, True, "")
+    assert read.account == "physics"
 
 
 def test_a_deferred_job_is_read(stand_in: StandIn) -> None:

@@ -58,7 +58,7 @@ def test_each_process_may_bring_its_own_spool(tmp_path: Path) -> None:
     ("content", "mode", "rule"),
     [
         ("secret\n", 0o644, "anybody may read it"),
-        ("\n", 0o600, "first line must be the token"),
+        ("\n", 0o600, "first line must be it, and not empty"),
         (None, 0, "No such file"),
     ],
 )

@@ -16,6 +16,7 @@ import pytest
 
 from slurm_power.adapters.telemetry_delivery import Delivery, Refused, send_around_refused
 from slurm_power.adapters.telemetry_influxdb import InfluxStore
+from slurm_power.adapters.telemetry_influxdb_upkeep import InfluxUpkeep
 from slurm_power.adapters.telemetry_spool import Spool
 from slurm_power.errors import Unavailable
 from slurm_power.ports.telemetry_store import Point
@@ -70,14 +71,25 @@ def test_a_full_spool_drops_the_oldest_lines(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db", max_lines=3)
     assert spool.append(["1", "2"]) == 0
     assert spool.append(["3", "4", "5"]) == 2
-    assert [line for _, line in spool.oldest(10)] == ["3", "4", "5"]
+    assert [line for batch in spool.oldest(10) for line in batch.lines] == ["3", "4", "5"]
     assert spool.count() == 3
+
+
+def test_a_full_spool_is_said_once_and_its_losses_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = new_store(NOBODY, tmp_path / "spool.db", spool_max_points=3)
+    with caplog.at_level(logging.WARNING):
+        for second in range(6):
+            store.write([point(second)])
+            assert not store.flush(0.2)
+    assert (store.pending(), store.dropped()) == (3, 3)
+    assert len([record for record in caplog.records if "the oldest are dropped" in record.message]) == 1
+    store.close()
 
 
 def test_an_emptied_spool_counts_nothing(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db", max_lines=3)
     spool.append(["1", "2"])
-    spool.remove([one for one, _ in spool.oldest(10)])
+    spool.remove(spool.oldest(10))
     assert spool.count() == 0
 
 
@@ -117,7 +129,7 @@ def test_without_a_server_points_wait_on_disk_and_reads_are_unavailable(tmp_path
     store.close()
     assert store.dropped() == 0
     with sqlite3.connect(tmp_path / "spool.db") as connection:
-        assert connection.execute("SELECT count(*) FROM spool").fetchone() == (2,)
+        assert connection.execute("SELECT sum(count) FROM batches").fetchone() == (2,)
 
 
 def test_a_store_only_read_from_makes_no_spool(tmp_path: Path) -> None:
@@ -230,6 +242,30 @@ class TestRealServer:
         assert len(seconds_in(store)) == 12_000
         newest = store.read("gpu_power", since_wall_s=NOON_S, limit=2)
         assert [found.fields["draw_watts"] for found in newest] == [11_998.0, 11_999.0]
+        store.close()
+
+    def test_old_samples_are_thinned_and_read_as_before(
+        self, server: InfluxDbServer, database: str, tmp_path: Path
+    ) -> None:
+        store = new_store(server.url, tmp_path / "spool.db", database)
+        begin_s = NOON_S - NOON_S % 60
+        for uuid in ("GPU-a", "GPU-b"):
+            fields = [
+                {"draw_watts": 100.0 + s % 10, "energy_joules": 500.0 * s, "cap_source": "found"} for s in range(600)
+            ]
+            store.write([Point("gpu", begin_s + s, one, {"uuid": uuid}) for s, one in enumerate(fields)])
+        assert store.flush(FLUSH_S)
+        upkeep = InfluxUpkeep(
+            store, thinning=((120.0, 10.0), (360.0, 60.0)), window_s=60.0, wall_s=lambda: begin_s + 600.0
+        )
+        assert upkeep.all().merged == 2 * 480 + 2 * 24
+        found = [(p.wall_s - begin_s, p.fields) for p in store.read("gpu", since_wall_s=0, tags={"uuid": "GPU-b"})]
+        assert [fields.get("samples", 1) for _, fields in found] == [60.0] * 4 + [10.0] * 24 + [1] * 120
+        assert all(fields["energy_joules"] == 500.0 * at_s for at_s, fields in found), "a counter keeps its time"
+        assert found[10][1]["draw_watts"] == pytest.approx(104.5)
+        assert upkeep.all().merged == 0
+        assert store.retention_words() == ["autogen: for ever"]
+        assert [p.wall_s - begin_s for p in store.read("gpu", since_wall_s=0, limit=2)] == [599, 599]
         store.close()
 
     def test_nothing_of_ours_runs_after_stop(self, tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ def test_a_tag_value_comes_back_whole_and_without_what_the_line_cannot_hold(text
 
 def test_a_point_is_one_line() -> None:
     point = Point("job", 1.5, {"draw_watts": 400.0, "ok": True, "why": 'say "hi"\\'}, {"user": "a b,c=d\n"})
-    assert line_of(point) == r'job,user=a\ b\,c\=d%0A draw_watts=400,ok=true,why="say \"hi\"\\" 1500000000'
+    assert line_of(point) == r'job,user=a\ b\,c\=d%0A draw_watts=400.0,ok=true,why="say \"hi\"\\" 1500000000'
 
 
 def test_a_users_string_cannot_leave_its_quotes() -> None:
     statement = select_statement(
-        "job", since_us=1, until_us=2, tags={"user": "x' OR 1=1; DROP DATABASE d --\\"}, limit=3
+        ["job"], since_us=1, until_us=2, tags={"user": "x' OR 1=1; DROP DATABASE d --\\"}, limit=3
     )
     assert statement == (
         'SELECT * FROM "job" WHERE time >= 1000 AND time < 2000'

@@ -74,6 +74,62 @@ def test_a_series_without_points_is_forgotten(path: Path) -> None:
         assert connection.execute("SELECT tags FROM series").fetchall() == [('{"node":"new"}',)]
 
 
+def gpu(at_s: float, uuid: str = "GPU-a") -> Point:
+    fields = {"draw_watts": 100.0 + at_s % 10, "energy_joules": 500.0 * at_s}
+    return Point("gpu", NOON_S + at_s, fields, {"uuid": uuid})
+
+
+def test_old_samples_are_thinned_to_ten_seconds_then_to_a_minute(path: Path) -> None:
+    now_s = [NOON_S]
+    store = SqliteStore(path, retention_s=9e9, thinning=((600.0, 10.0), (1800.0, 60.0)), wall_s=lambda: now_s[0])
+    store.write([gpu(second, uuid) for second in range(3000) for uuid in ("GPU-a", "GPU-b")])
+    assert store.flush(FLUSH_S)
+    now_s[0] = NOON_S + 3000
+    store.prune()
+    found = [(p.wall_s - NOON_S, p.fields) for p in store.read("gpu", since_wall_s=0, tags={"uuid": "GPU-b"})]
+    minutes = [one for one in found if one[0] < 1180]
+    tens = [one for one in found if 1180 <= one[0] < 2380]
+    assert [round(fields.get("samples", 1)) for _, fields in minutes] == [40, *[60] * 19]
+    assert {fields.get("samples") for _, fields in tens} == {10.0}
+    assert len([one for one in found if one[0] >= 2380]) == 620
+    assert all(fields["energy_joules"] == 500.0 * at_s for at_s, fields in found), "a counter keeps its time"
+    assert minutes[3][1]["draw_watts"] == pytest.approx(104.5)
+    assert sum(round(fields.get("samples", 1)) for _, fields in found) == 3000
+    assert store.prune().merged == 0
+    store.close()
+
+
+def test_other_measurements_are_not_thinned(path: Path) -> None:
+    now_s = [NOON_S]
+    store = SqliteStore(path, retention_s=9e9, thinning=((600.0, 10.0),), wall_s=lambda: now_s[0])
+    store.write([point(second) for second in range(100)])
+    assert store.flush(FLUSH_S)
+    now_s[0] = NOON_S + 3000
+    assert store.prune().merged == 0
+    assert len(seconds_in(store)) == 100
+    store.close()
+
+
+def test_a_clock_that_jumps_ahead_deletes_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wall_s, now_s = [NOON_S], [0.0]
+    store = SqliteStore(path, retention_s=600.0, flush_period_s=0.05, wall_s=lambda: wall_s[0], now_s=lambda: now_s[0])
+    store.write([point(0)])
+    assert store.flush(FLUSH_S)
+    store.prune()
+    wall_s[0] += 10 * 365 * 86_400.0
+    with pytest.raises(Unavailable, match="clock has just been set"):
+        store.prune()
+    assert seconds_in(store) == [0]
+    assert "the wall clock was set by +315360000 s" in caplog.text
+    wall_s[0] -= 10 * 365 * 86_400.0
+    with pytest.raises(Unavailable):
+        store.prune()
+    wall_s[0] += 3601
+    now_s[0] += 3601
+    assert store.prune().deleted == 1
+    store.close()
+
+
 def test_a_locked_file_makes_points_wait_and_is_said_once(
     path: Path, store: SqliteStore, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -93,12 +149,15 @@ def test_a_locked_file_makes_points_wait_and_is_said_once(
     assert len([record for record in caplog.records if "database is locked" in record.message]) == 1
 
 
-def test_above_the_bound_the_oldest_points_go_and_are_counted(path: Path) -> None:
+def test_above_the_bound_the_oldest_points_go_are_counted_and_that_is_said(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     path.mkdir()
     store = SqliteStore(path, retention_s=9e9, flush_period_s=0.05, memory_max_points=3)
     store.write([point(second) for second in range(5)])
     assert not store.flush(0.3)
     assert (store.pending(), store.dropped()) == (3, 2)
+    assert "too many points wait; the oldest are dropped" in caplog.text
     path.rmdir()
     assert store.flush(FLUSH_S)
     store.close()
@@ -212,3 +271,8 @@ def test_a_full_disk_makes_points_wait(path: Path, store: SqliteStore) -> None:
     writer = run_writer(script, path)
     assert writer.wait(60) == 0
     assert len(store.read("gpu_power", since_wall_s=0)) == 201
+
+
+def test_a_store_loads_without_numpy_for_agents_are_small() -> None:
+    code = "import sys, slurm_power.adapters.telemetry_sqlite; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

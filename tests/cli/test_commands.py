@@ -76,7 +76,15 @@ class Controller:
 
     def status(self) -> Any:
         return views.status_json(
-            self.view, self.fast, self.nodes, it_watts=800.0, reporting=self.nodes.keys(), now_s=NOW_S
+            views.Picture(
+                view=self.view,
+                fast=self.fast,
+                nodes=self.nodes,
+                reporting=frozenset(self.nodes),
+                it_watts=800.0,
+                now_s=NOW_S,
+                wall_s=1.7e9,
+            )
         )
 
     def plan(self) -> Any:

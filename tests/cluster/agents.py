@@ -13,18 +13,22 @@ from slurm_power.testing.processes import wait_for
 TIMEOUT_S = 60.0
 
 
+def start_agent(cluster: DevCluster, node: str) -> None:
+    folder = cluster.node_directory(node)
+    config = folder / "agent.toml"
+    config.write_text(
+        f"[agent]\nsafe_cap_watts = 400\nsample_period_s = 0.2\n"
+        f'socket = "{folder}/agent.sock"\njournal = "{folder}/journal"\n'
+    )
+    argv = [sys.executable, "-m", "slurm_power.cli.agent", "--config", str(config), "--node", node]
+    environment = cluster.environment() | {ENVIRONMENT: str(cluster.gpu_state(node))}
+    cluster.services.start(f"agent-{node}", argv, log=folder / "agent.log", env=environment)
+
+
 @contextmanager
 def agents_on(cluster: DevCluster, nodes: Sequence[str]) -> Iterator[None]:
     for node in nodes:
-        folder = cluster.node_directory(node)
-        config = folder / "agent.toml"
-        config.write_text(
-            f"[agent]\nsafe_cap_watts = 400\nsample_period_s = 0.2\n"
-            f'socket = "{folder}/agent.sock"\njournal = "{folder}/journal"\n'
-        )
-        argv = [sys.executable, "-m", "slurm_power.cli.agent", "--config", str(config), "--node", node]
-        environment = cluster.environment() | {ENVIRONMENT: str(cluster.gpu_state(node))}
-        cluster.services.start(f"agent-{node}", argv, log=folder / "agent.log", env=environment)
+        start_agent(cluster, node)
     try:
         for node in nodes:
             assert wait_for(cluster.agent_socket(node).exists, timeout_s=TIMEOUT_S)

@@ -18,8 +18,10 @@ EXPECTED = {
     "flexible": (PowerClass.FLEXIBLE, "watts:1050"),
     "preemptible": (PowerClass.PREEMPTIBLE, "watts:3300"),
     "train": (PowerClass.PREEMPTIBLE, "watts:5000"),
+    "serve": (PowerClass.FIRM, "firm_watts:625"),
 }
-RUN_HERE = [name for name in EXPECTED if name != "train"]  # which needs torch: test_training_on_slurm.py
+NEED_TORCH = ("train", "serve")  # test_training_on_slurm.py, test_serving_on_slurm.py
+RUN_HERE = [name for name in EXPECTED if name not in NEED_TORCH]
 
 
 def submit(slurm: DevCluster, name: str, *options: str, work_s: float = 1.0) -> int:

@@ -84,6 +84,7 @@ def test_it_tells_its_ratings_and_state(rig: Rig) -> None:
     reading = rig.ess.read()
     assert reading.stored_fraction == pytest.approx(0.5, abs=1e-3)
     assert reading.health_fraction == pytest.approx(0.95)
+    assert reading.available_joules == pytest.approx(reading.stored_fraction * CAPACITY_JOULES, rel=0.01)
     assert reading.capacity_joules == pytest.approx(CAPACITY_JOULES, rel=1e-3)
     assert (reading.max_charge_watts, reading.max_discharge_watts) == (3000.0, 4000.0)
     assert (reading.charge_watts, reading.discharge_watts) == (0.0, 0.0)

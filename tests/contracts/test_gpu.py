@@ -123,6 +123,14 @@ def test_the_cap_another_administrator_left_is_told_as_found(board: Board) -> No
     assert board.first.limits.default_cap_watts == 700.0
 
 
+def test_the_margin_to_the_boards_own_slowdown_is_told(board: Board) -> None:
+    sample = board.first.sample()
+    assert board.first.limits.slowdown_celsius == 90.0
+    assert sample.thermal_margin_celsius is not None
+    assert sample.temperature_celsius is not None
+    assert abs(sample.thermal_margin_celsius + sample.temperature_celsius - 87.0) <= 1.0  # both are whole numbers
+
+
 def test_a_clock_lock_holds_the_clock_until_it_is_dropped(settable: Board) -> None:
     settable.work_hard()
     settable.first.lock_clock_mhz(1200)

@@ -189,6 +189,15 @@ def test_whole_and_broken_numbers_may_share_a_field(store: TelemetryStore) -> No
     assert store.dropped() == 0
 
 
+def test_a_text_of_almost_64_kib_reads_back_whole(store: TelemetryStore) -> None:
+    """As a block of sealed samples may be; InfluxDB takes no longer ones."""
+    text = "aB3+/=" * (65_500 // 6)
+    store.write([Point("gpu_block", NOON_S, {"columns": text, "samples": 800.0})])
+    assert store.flush(FLUSH_S)
+    (point,) = store.read("gpu_block", since_wall_s=NOON_S)
+    assert point.fields["columns"] == text
+
+
 def test_unknown_numbers_are_left_out(store: TelemetryStore) -> None:
     store.write([Point("gpu_power", NOON_S, {"draw_watts": math.nan, "cap_watts": 700.0, "limit_watts": math.inf})])
     assert store.flush(FLUSH_S)

@@ -35,7 +35,7 @@ class Loop:
             battery=BatteryConfig(rated_joules=36e6, max_charge_watts=5000.0, max_discharge_watts=5000.0),
         )
         self.journal = journal or FakeJournal()
-        self.billing = BillingState(journal=self.journal, tariff=TARIFF, max_gap_s=15.0, wall_s=self.clock.wall_s())
+        self.billing = BillingState(journal=self.journal, rates=TARIFF, max_gap_s=15.0, wall_s=self.clock.wall_s())
         self.loop = BatteryLoop(
             clock=self.clock,
             meter=self.meter,
@@ -66,6 +66,7 @@ def plan(*, target_watts: float, charge_watts: float = 0.0) -> DispatchPlan:
         it_shed_watts=0.0,
         envelope_watts=4000.0,
         price_per_kwh=0.1,
+        limit_watts=target_watts,
     )
     return DispatchPlan(made_wall_s=START_WALL_S, target_watts=target_watts, slots=(slot,), cost=0.0)
 
@@ -130,8 +131,8 @@ def test_a_peak_that_is_already_set_is_defended_instead_of_a_lower_target() -> N
 
 
 def test_a_promise_is_kept_even_below_a_peak_that_is_already_paid_for() -> None:
-    assert defended_watts(plan(target_watts=8000.0), peak_watts=9000.0, promised_watts=8000.0) == 8000.0
-    assert defended_watts(plan(target_watts=8000.0), peak_watts=9000.0, promised_watts=None) == 9000.0
+    assert defended_watts(8000.0, free_watts=9000.0, promised=True) == 8000.0
+    assert defended_watts(8000.0, free_watts=9000.0, promised=False) == 9000.0
 
 
 def test_the_peak_survives_a_restart_of_the_controller() -> None:

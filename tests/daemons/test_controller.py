@@ -8,20 +8,26 @@ from typing import Any
 
 import pytest
 
+from slurm_power.adapters.meter_sum import MeterGroup
+from slurm_power.daemons.admin_desk import AdminDesk
 from slurm_power.daemons.agent_registry import AgentRegistry
 from slurm_power.daemons.battery_loop import BatteryLoop
 from slurm_power.daemons.billing_state import BillingState
-from slurm_power.daemons.controller import Controller, Settings
+from slurm_power.daemons.controller import Controller
 from slurm_power.daemons.controller_config import ControllerConfig
+from slurm_power.daemons.parts_watch import PartsWatch
 from slurm_power.daemons.site_history import SiteHistory
-from slurm_power.errors import DeviceRefused
+from slurm_power.daemons.site_planner import Forecasters, Settings
+from slurm_power.errors import DeviceRefused, Unavailable
 from slurm_power.ess.battery import BatteryLimits
+from slurm_power.ess.grid_event import GridEvent
 from slurm_power.ess.guard import SiteLimits
 from slurm_power.ess.planner_config import PlannerConfig
 from slurm_power.ess.tariff import EnergyPrice, Tariff
 from slurm_power.forecasting.naive import NaiveForecaster
 from slurm_power.forecasting.settings import ForecastConfig
 from slurm_power.gpu.wire import AgentReport, GpuReport, NodeLease
+from slurm_power.monitoring.conservation import ConservationRules
 from slurm_power.relocation.job_mark import JobMark, parse_mark, with_mark
 from slurm_power.relocation.jobs import Job, JobState, LicenseReservation, PowerClass, PowerRequest
 from slurm_power.relocation.settings import RelocationConfig
@@ -83,10 +89,13 @@ class Site:
         self.clock = FakeClock()
         self.slurm = CountingSlurm(self.clock)
         self.meter, self.journal, self.store = FakeMeter(clock=self.clock), FakeJournal(), MemoryStore()
+        self.wishes = FakeJournal()
         battery = BatteryConfig(rated_joules=3.6e5, max_charge_watts=500.0, max_discharge_watts=500.0)
         self.ess = FakeEss(clock=self.clock, battery=battery)
         self.settings = _settings(mode, target_watts)
         self.has_history = history
+        self.parts_watch: PartsWatch | None = None
+        self.grid_signal = FakeGridSignal()
         self.start()
 
     def start(self) -> None:
@@ -95,7 +104,9 @@ class Site:
             clock=self.clock, credentials=FakeCredentials(self.clock), allowed_uids=(0,), lease_s=150.0
         )
         settings = self.settings
-        billing = BillingState(journal=self.journal, tariff=settings.tariff, max_gap_s=15.0, wall_s=self.clock.wall_s())
+        self.desk = AdminDesk(journal=self.wishes, clock=self.clock, grid_limit_watts=settings.site.grid_limit_watts)
+        billing = BillingState(journal=self.journal, rates=settings.rates, max_gap_s=15.0, wall_s=self.clock.wall_s())
+        naive = NaiveForecaster(settings.forecast, slot_s=settings.planner.slot_s)
         self.controller = Controller(
             settings=settings,
             clock=self.clock,
@@ -111,11 +122,13 @@ class Site:
                 battery=settings.battery,
                 revert_s=30.0,
                 manage=settings.controller.mode == "manage",
-                promised_watts=settings.planner.target_watts,
             ),
             billing=billing,
             history=self._past(),
-            forecaster=NaiveForecaster(settings.forecast, slot_s=settings.planner.slot_s),
+            forecasters=Forecasters(building=naive, it=naive),
+            parts_watch=self.parts_watch,
+            grid_signal=self.grid_signal,
+            desk=self.desk,
         )
 
     def submit(
@@ -176,7 +189,7 @@ def _settings(mode: str, target_watts: float) -> Settings:
     return Settings(
         controller=ControllerConfig(mode="observe" if mode == "observe" else "manage", state_path=Path("unused")),
         site=SiteLimits(grid_limit_watts=60_000.0, it_max_watts=float(IT_MAX_WATTS), pue=PUE),
-        tariff=Tariff(energy_prices=(EnergyPrice(start_s=0.0, price_per_kwh=0.1),), demand_price_per_kw=0.0),
+        rates=Tariff(energy_prices=(EnergyPrice(start_s=0.0, price_per_kwh=0.1),), demand_price_per_kw=0.0),
         battery=BatteryLimits(capacity_joules=3.6e5, max_charge_watts=500.0, max_discharge_watts=500.0),
         planner=PlannerConfig(horizon_s=4 * 3600.0, target_watts=target_watts, target_floor_watts=target_watts),
         forecast=ForecastConfig(stated_band_fraction=0.01),
@@ -190,6 +203,20 @@ def _settings(mode: str, target_watts: float) -> Settings:
             reservation_horizon_s=3600.0,
         ),
     )
+
+
+class FakeGridSignal:
+    def __init__(self) -> None:
+        self.asked: tuple[GridEvent, ...] = ()
+        self.silent = False
+
+    def events(self) -> tuple[GridEvent, ...]:
+        if self.silent:
+            raise Unavailable("grid signal: nobody answers")
+        return self.asked
+
+    def close(self) -> None:
+        return
 
 
 def tight_site(*, mode: str = "manage", jobs: int = 2) -> Site:
@@ -216,6 +243,20 @@ def test_a_calm_site_is_planned_and_left_alone() -> None:
     assert site.failures == {}
     assert site.controller.status()["target_watts"] == CALM_WATTS
     assert site.slurm.changes == []
+
+
+def test_what_the_utility_asks_is_promised_and_goes_on_while_it_is_silent() -> None:
+    site = Site()
+    jobs = [site.submit(), site.submit()]
+    event = GridEvent(name="peak", start_wall_s=site.clock.wall_s() - 60.0, duration_s=7200.0, limit_watts=TIGHT_WATTS)
+    site.grid_signal.asked = (event,)
+    site.tick(*NODES)
+    assert site.controller.status()["target_watts"] == TIGHT_WATTS
+    assert all(parse_mark(site.slurm.job(job_id).admin_comment).capped_watts for job_id in jobs)
+    site.grid_signal.silent = True
+    site.tick(*NODES)
+    assert site.failures["grid signal"] == "grid signal: nobody answers"
+    assert site.controller.status()["target_watts"] == TIGHT_WATTS
 
 
 def test_jobs_that_break_the_promise_are_capped_and_their_agents_get_leases() -> None:
@@ -480,3 +521,32 @@ def test_what_our_caps_keep_away_is_recorded_as_wanted() -> None:
     assert capped_watts is not None
     assert point.fields["it_watts"] == 2 * (500.0 + 4 * capped_watts)
     assert point.fields["it_wanted_watts"] == pytest.approx(IT_MAX_WATTS)
+
+
+def test_meters_below_the_feeder_are_held_against_what_the_site_draws_behind_its_battery() -> None:
+    site = Site()
+    part = FakeMeter(clock=site.clock)
+    rules = ConservationRules(window_s=60.0)
+    site.parts_watch = PartsWatch(MeterGroup({"pdu-a1": part}), clock=site.clock, rules=rules, max_gap_s=15.0)
+    site.start()
+    for _ in range(20):
+        site.clock.advance(5.0)
+        site.report("n1", "n2")
+        site.controller.fast_tick()
+        grid, ess = site.meter.read(), site.ess.read()
+        part.import_watts = grid.import_watts + ess.discharge_watts - ess.charge_watts
+        site.controller.parts_tick()
+    status = site.controller.status()
+    assert status["conservation"]["ratio"] == pytest.approx(1.0, abs=0.01)
+    assert status["parts"]["pdu-a1"]["age_s"] == 0.0
+    assert status["notes"][0].startswith("conservation: parts sum to 100.0 % of the feeder")
+    part.import_watts = None
+    site.controller.parts_tick()
+    assert site.failures["part pdu-a1"] == "fake meter: does not answer"
+
+
+def test_a_site_without_parts_has_no_verdict() -> None:
+    site = Site()
+    site.controller.parts_tick()
+    status = site.controller.status()
+    assert (status["parts"], status["conservation"], status["notes"]) == ({}, None, [])

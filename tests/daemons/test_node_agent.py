@@ -436,8 +436,11 @@ def test_samples_and_allocations_reach_the_store_and_jobs_are_no_tags() -> None:
     assert {point.fields["cap_source"] for point in gpu} == {"found", "user"}
     assert all(set(point.tags) == {"node", "uuid"} for point in gpu)
     assert bench.store.read("node", since_wall_s=0.0)[-1].fields["draw_watts"] == 500 + 4 * 70
-    events = bench.store.read("gpu_allocation", since_wall_s=0.0)
-    assert [(point.fields["job_id"], point.fields["event"]) for point in events] == [(1, "begin"), (1, "end")]
+    events = bench.store.read("gpu_allocation", since_wall_s=0.0, tags={"uuid": "GPU-0"})
+    told = [(point.fields["event"], point.fields.get("job_id")) for point in events]
+    assert told[:2] == [("free", None), ("begin", 1)], "as does one that starts"
+    assert told[-2:] == [("end", 1), ("free", None)], "and one that stops"
+    assert len({point.wall_s for point in events}) == len(events)
 
 
 def test_an_unknown_draw_makes_the_nodes_draw_unknown_not_smaller() -> None:

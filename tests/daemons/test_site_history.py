@@ -48,3 +48,36 @@ def test_a_restarted_controller_reads_its_history_back_from_the_store() -> None:
     again = history()
     assert again.load(store, wall_s=START_S + 1800) == 181
     assert again.inflexible() == before.inflexible()
+
+
+def test_slots_that_are_over_are_told_once_and_a_restart_reads_them_instead_of_every_reading() -> None:
+    before, store = history(), MemoryStore()
+    for second in range(0, 3 * 900 + 61, 20):
+        before.add(START_S + second, inflexible_watts=1000.0 + second, it_wanted_watts=None)
+        before.add_queue(START_S + second, {"running_gpus": 8.0})
+        store.write(before.closed_slots(START_S + second))
+    told = store.read("slot", since_wall_s=0.0)
+    assert [point.wall_s - START_S for point in told] == [0.0, 900.0, 1800.0]
+    assert set(told[0].fields) == {"inflexible_watts", "running_gpus"}
+    again = history()
+    assert again.load(store, wall_s=START_S + 2761) == 3
+    assert again.inflexible() == before.inflexible()[:3]
+    assert again.closed_slots(START_S + 3 * 900) == []
+
+
+def test_a_history_of_readings_alone_is_recorded_as_slots_when_it_is_first_read() -> None:
+    store, again = MemoryStore(), history()
+    for second in range(0, 1801, 10):
+        store.write([Point("site", START_S + second, {"inflexible_watts": 700.0})])
+    again.load(store, wall_s=START_S + 1810)
+    assert [point.wall_s - START_S for point in again.closed_slots(START_S + 1810)] == [0.0, 900.0]
+
+
+def test_the_queue_of_a_slot_that_nobody_saw_is_as_it_was_before() -> None:
+    past = history()
+    assert past.queue([START_S]) is None
+    for second in range(0, 901, 20):
+        past.add_queue(START_S + second, {"running_gpus": 8.0, "pending_gpus": 3.0})
+    rows = past.queue([START_S, START_S + 900.0])
+    assert rows is not None
+    assert rows[0] == rows[1] == [8.0, 3.0, 0.0, 0.0, 0.0]

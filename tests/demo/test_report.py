@@ -8,7 +8,7 @@ from pathlib import Path
 from slurm_power.demo.figures import GridFigures, JobFigures
 from slurm_power.demo.report import write_html, write_json
 from slurm_power.demo.result import JobSpan, RunResult
-from slurm_power.ess.tariff import BilledInterval
+from slurm_power.ess.bill import BilledInterval
 from slurm_power.testing.simulated_site.plant import Truth
 
 

@@ -65,7 +65,7 @@ class ScenarioSite:
         self.config_file, self.site_file = directory / "slurm-power.toml", directory / "site.toml"
         self.usual_store = {"kind": "sqlite", "path": directory / "telemetry.db", "flush_period_s": FAST_S}
         self.store: dict[str, Any] = self.usual_store
-        self.bus_port, self.listen_port = free_ports(1)[0], free_ports(1)[0]
+        self.bus_port, self.listen_port, self.metrics_port = (free_ports(1)[0] for _ in range(3))
         self.url = f"http://127.0.0.1:{self.listen_port}"
         self._settings = DemoSettings(
             directory=directory,

@@ -104,8 +104,9 @@ def test_a_report_that_is_never_finished_is_dropped(site: ScenarioSite) -> None:
     ],
 )
 def test_the_admins_commands_show_the_living_controller(site: ScenarioSite, command: str, words: list[str]) -> None:
-    site.cluster.sbatch("--gpus=1", "--begin=now+1hour", "--power-class=flexible", "--time=5", script="true")
-    site.wait_status(lambda _: len(site.api("jobs")) == 1)
+    options = ("--gpus=1", "--begin=now+1hour", "--power-class=flexible", "--time=5")
+    job_id = site.cluster.sbatch(*options, script="true")
+    site.wait_status(lambda _: [job["job_id"] for job in site.api("jobs")] == [job_id])
     environment = {**site.cluster.environment(), "COLUMNS": "200"}
     argv = [BIN / "slurm-power", command, "--config", site.config_file]
     shown = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout

@@ -13,10 +13,11 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from slurm_power.cli.main import slurm_power
-from slurm_power.site_config import OWNERS, owner_of
+from slurm_power.monitoring.conservation import ConservationRules
+from slurm_power.site_config import OPTIONAL, OTHER_KINDS, OWNERS, owner_of, owners_of
 
 GOLDEN = Path(__file__).with_name("config_keys.json")
 EXAMPLE = Path(__file__).resolve().parents[2] / "etc" / "slurm-power.toml"
@@ -24,7 +25,35 @@ NO_DEFAULT = "(no default)"
 
 
 def keys_of(table: str) -> dict[str, str]:
-    return {field.name: _default(field.default) for field in fields(owner_of(table)) if field.init}
+    return keys_of_owner(owner_of(table))
+
+
+def keys_of_owner(owner: type) -> dict[str, str]:
+    return {field.name: _default(field.default) for field in fields(owner) if field.init}
+
+
+def all_keys() -> dict[str, dict[str, str]]:
+    """By table, also of a table's other kinds and of the table in a table."""
+    kinds = {
+        f"{table}, kind {keys['kind']}": keys
+        for table in OTHER_KINDS
+        for keys in map(keys_of_owner, owners_of(table)[1:])
+    }
+    return {
+        **{table: keys_of(table) for table in OWNERS},
+        **kinds,
+        "parts.conservation": keys_of_owner(ConservationRules),
+    }
+
+
+def blocks() -> list[str]:
+    """The tables that the example shows with a # before each line, without it."""
+    shown = re.findall(r"(?:^#[^ \n].*\n)+", EXAMPLE.read_text(), re.MULTILINE)
+    return [re.sub(r"^#", "", block, flags=re.MULTILINE) for block in shown]
+
+
+def checked(file: Path) -> Result:
+    return CliRunner().invoke(slurm_power, ["config", "check", str(file)], catch_exceptions=False)
 
 
 def _default(value: object) -> str:
@@ -32,7 +61,7 @@ def _default(value: object) -> str:
 
 
 def test_the_tables_and_keys_are_the_frozen_ones() -> None:
-    assert {table: keys_of(table) for table in OWNERS} == json.loads(GOLDEN.read_text())
+    assert all_keys() == json.loads(GOLDEN.read_text())
 
 
 def test_safety_limits_have_no_default() -> None:
@@ -54,13 +83,41 @@ def test_the_example_passes_the_check() -> None:
     assert (done.exit_code, "good" in done.output, "absent" in done.output) == (0, True, False)
 
 
-@pytest.mark.parametrize("table", OWNERS)
+@pytest.mark.parametrize("table", [table for table in OWNERS if table not in OPTIONAL])
 def test_the_example_names_every_key_and_no_other(table: str) -> None:
     """Keys without a value of their own stand in a comment."""
     section = re.search(rf"^\[{table}\]\n(.*?)(?=^\[|\Z)", EXAMPLE.read_text(), re.MULTILINE | re.DOTALL)
     assert section is not None
     named = re.findall(r"^(?:# )?([a-z_]+) = ", section.group(1), re.MULTILINE)
     assert sorted(named) == sorted(keys_of(table))
+
+
+@pytest.mark.parametrize("kind", ["snmp", "redfish", "parts"])
+def test_the_example_shows_every_key_of_a_meters_other_kinds(kind: str) -> None:
+    (owner,) = (one for one in owners_of("meter") if keys_of_owner(one)["kind"] == kind)
+    shown = [block for block in blocks() if block.startswith("[meter]") and f'kind = "{kind}"' in block]
+    named = {key for block in shown for key in tomllib.loads(block)["meter"]}
+    assert named == set(keys_of_owner(owner))
+
+
+def test_the_example_shows_every_key_of_the_conservation_check() -> None:
+    (parts,) = (block for block in blocks() if block.startswith("[parts"))
+    shown = tomllib.loads(parts)["parts"]["conservation"]
+    assert {key: str(float(value)) for key, value in shown.items()} == keys_of_owner(ConservationRules)
+
+
+@pytest.mark.parametrize("index", range(len(blocks())))
+def test_each_table_that_the_example_shows_passes_the_check_when_put_to_use(tmp_path: Path, index: int) -> None:
+    block, text = blocks()[index], EXAMPLE.read_text()
+    for table in ("meter", "tariff"):
+        if block.startswith(f"[{table}]"):
+            text = re.sub(rf"^\[{table}\]\n(?:[^\n#\[].*\n)+", lambda _: block, text, flags=re.MULTILINE)
+    parts = next(one for one in blocks() if one.startswith("[parts"))
+    (tmp_path / "site.toml").write_text(f"{text}\n{parts}")
+    done = checked(tmp_path / "site.toml")
+    assert (done.exit_code, "absent" in done.output) == (0, False)
+    if block.startswith("[meter]"):
+        assert tomllib.loads(text)["meter"] == tomllib.loads(block)["meter"]
 
 
 def test_the_examples_optional_values_are_good_too(tmp_path: Path) -> None:
@@ -97,4 +154,4 @@ def _number(table: str, key: str) -> float | None:
 
 
 if __name__ == "__main__":
-    GOLDEN.write_text(json.dumps({table: keys_of(table) for table in OWNERS}, indent=1) + "\n")
+    GOLDEN.write_text(json.dumps(all_keys(), indent=1) + "\n")

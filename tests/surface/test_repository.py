@@ -127,8 +127,12 @@ class BareMachine:
 
 
 CLUSTER_PACKAGES = (
-    "gcc libc6-dev python3-venv slurmctld slurmd slurm-client libslurm-dev munge libmunge2 lua5.3 influxdb nginx-light"
+    "gcc libc6-dev python3-venv slurmctld slurmd slurm-client libslurm-dev munge libmunge2 lua5.3 influxdb nginx-light "
+    "snmpd"
 )
+if "\nID=debian" in Path("/etc/os-release").read_text():
+    CLUSTER_PACKAGES += " chromium chromium-driver"
+    CLUSTER_PACKAGES += "" if Path("/usr/share/fonts/truetype/dejavu").exists() else " fonts-dejavu-core"
 
 
 @pytest.fixture
@@ -168,7 +172,7 @@ def test_the_services_of_new_packages_are_not_enabled_at_boot(machine: BareMachi
     machine.stand_in("systemctl", f'echo systemctl "$@" >> {machine.asked}')
     machine.run("cluster", uid=0)
     disabled = [line.split()[-1] for line in machine.asked.read_text().splitlines() if "disable" in line]
-    assert disabled == [f"{name}.service" for name in ("slurmctld", "slurmd", "munge", "influxdb", "nginx")]
+    assert disabled == [f"{name}.service" for name in ("slurmctld", "slurmd", "munge", "influxdb", "nginx", "snmpd")]
 
 
 def test_stale_package_lists_are_refreshed_once(machine: BareMachine) -> None:

@@ -143,6 +143,24 @@ def test_once_the_air_is_cool_again_the_gpu_gets_its_speed_back(node: EmulatedNo
     assert node.gpu_throttle_reasons(gpu) == 0
 
 
+def test_a_jittering_clock_moves_under_a_steady_load_and_names_no_reason(node: EmulatedNode, gpu: str) -> None:
+    node.set_fault(gpu, "clock-jitter")
+    seen, reasons = set(), set()
+    for _ in range(40):
+        node.pass_time(0.25)
+        seen.add(node.gpu_clock_mhz(gpu))
+        reasons.add(node.gpu_throttle_reasons(gpu))
+    assert max(seen) - min(seen) > 75
+    assert reasons == {0}
+
+
+def test_a_starved_gpu_looks_busy_but_draws_and_does_little(node: EmulatedNode, gpu: str) -> None:
+    node.set_fault(gpu, "starved")
+    assert node.gpu_utilisation_fraction(gpu) == 1.0
+    assert node.gpu_draw_watts(gpu) < 200
+    assert work_in(node, gpu, seconds=100) == pytest.approx(15, rel=1e-3)
+
+
 def test_two_loads_share_one_gpu_and_cannot_use_more_than_all_of_it(node: EmulatedNode, gpu: str) -> None:
     parent = os.getppid()
     node.open_load(gpu, pid=parent, utilisation_fraction=1.0)

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from slurm_power.errors import ConfigError
-from slurm_power.testing.simulated_site.profile import LoadConfig, load_profile, read_power_table
+from slurm_power.monitoring.load_table import read_power_table
+from slurm_power.testing.simulated_site.profile import LoadConfig, load_profile
 
 HALF_HOURS = ["datetime,demand_MW"] + [
     f"2018-01-{day:02}T{hour:02}:{minute:02}:00,{2.0 + (hour == 18) * day:.2f}"
@@ -71,7 +72,7 @@ def test_time_and_power_are_found_among_other_columns_and_put_in_order() -> None
 
 
 def test_a_table_without_power_is_refused() -> None:
-    with pytest.raises(ConfigError, match="csv_file"):
+    with pytest.raises(ConfigError, match="load file"):
         read_power_table(["when,what", "2020-01-01,a", "2020-01-02,b"], unit=None)
 
 

@@ -17,6 +17,7 @@ from slurm_power.errors import ConfigError, NotPermitted
 from slurm_power.testing.cluster.dev_cluster import DevCluster
 from slurm_power.testing.cluster.requirements import check_machine
 from slurm_power.testing.cluster.settings import ClusterSettings
+from slurm_power.testing.nvml_emulator.emulator import EmulatedNode
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +30,18 @@ def dev_cluster() -> Iterator[DevCluster]:
 
 @pytest.fixture
 def slurm(dev_cluster: DevCluster) -> Iterator[DevCluster]:
-    """The session's cluster, whole and without jobs and reservations, before and after one test."""
-    dev_cluster.up()
-    dev_cluster.cancel_everything()
+    """The session's cluster, whole, without jobs and reservations, GPUs as delivered, before and after one test."""
+    _restore(dev_cluster)
     yield dev_cluster
-    dev_cluster.up()
-    dev_cluster.cancel_everything()
+    _restore(dev_cluster)
+
+
+def _restore(cluster: DevCluster) -> None:
+    cluster.up()
+    cluster.cancel_everything()
+    for node in cluster.node_names():
+        with EmulatedNode.open(cluster.gpu_state(node)) as gpus:
+            gpus.restore_as_delivered()
 
 
 @contextmanager

@@ -177,7 +177,7 @@ int emu_set_fault(struct emu_node *node, unsigned index, unsigned fault)
 {
 	struct emu_gpu *gpu;
 	double energy_joules;
-	int result = fault <= EMU_FAULT_OVERHEAT ? enter(node, index, &gpu) : NVML_ERROR_INVALID_ARGUMENT;
+	int result = fault <= EMU_FAULT_STARVED ? enter(node, index, &gpu) : NVML_ERROR_INVALID_ARGUMENT;
 
 	if (result != NVML_SUCCESS)
 		return result;

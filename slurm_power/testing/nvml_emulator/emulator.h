@@ -22,7 +22,9 @@
  *   loads         belong to a process; a dead one (pid and start time are compared) is dropped at the next
  *                 look, a stopped one (SIGSTOP) keeps its memory and uses nothing
  *   faults        lost (GPU_IS_LOST everywhere, draws nothing; comes back as after a driver reload),
- *                 unknown-error (UNKNOWN everywhere, goes on drawing), overheat (hot inlet air)
+ *                 unknown-error (UNKNOWN everywhere, goes on drawing), overheat (hot inlet air), clock-jitter
+ *                 (the clock under load jumps, four times a second, and no reason is told), starved (kernels that
+ *                 wait for data: busy to NVML, but little work and little draw)
  *
  * Not modelled: leakage that grows with temperature, NVML's one-second power averaging, the time a clock
  * change takes, memory clock changes, NVLink and PCIe, ECC, fans, work inside MIG instances. The time a load lived
@@ -60,7 +62,14 @@
 #define EMU_MEMORY_RESERVED_BYTES (512ull << 20)
 #define EMU_MEMORY_PER_LOAD_BYTES (4ull << 30) /* choice */
 
-enum emu_fault { EMU_FAULT_NONE, EMU_FAULT_LOST, EMU_FAULT_UNKNOWN_ERROR, EMU_FAULT_OVERHEAT };
+enum emu_fault {
+	EMU_FAULT_NONE,
+	EMU_FAULT_LOST,
+	EMU_FAULT_UNKNOWN_ERROR,
+	EMU_FAULT_OVERHEAT,
+	EMU_FAULT_CLOCK_JITTER,
+	EMU_FAULT_STARVED
+};
 
 struct emu_load {
 	int32_t pid; /* 0: free slot */

@@ -12,14 +12,15 @@ from typing import Literal, Self
 
 from slurm_power.errors import ConfigError, DeviceError, DeviceGone, DeviceRefused, NotPermitted, Unavailable
 from slurm_power.testing.nvml_emulator.library import Reading, build_library, load_library
+from slurm_power.testing.nvml_emulator.node_power import OFF_WATTS, is_off
 
 __all__ = ["ENVIRONMENT", "EmulatedNode", "Fault", "build_library"]
 
 ENVIRONMENT = "SLURM_POWER_EMULATED_NODE"
 """Names the state file whose GPUs a process sees; %n in it becomes $SLURMD_NODENAME."""
 
-Fault = Literal["none", "lost", "unknown-error", "overheat"]
-_FAULTS: tuple[Fault, ...] = ("none", "lost", "unknown-error", "overheat")
+Fault = Literal["none", "lost", "unknown-error", "overheat", "clock-jitter", "starved"]
+_FAULTS: tuple[Fault, ...] = ("none", "lost", "unknown-error", "overheat", "clock-jitter", "starved")
 
 _INVALID_ARGUMENT, _NO_PERMISSION, _NOT_FOUND, _DRIVER_NOT_LOADED = 2, 4, 6, 9
 _TIMEOUT, _GPU_IS_LOST, _OPERATING_SYSTEM, _VERSION_MISMATCH, _NO_RESOURCES = 10, 15, 17, 18, 23
@@ -102,7 +103,9 @@ class EmulatedNode:
         return float(self._library.emu_base_watts(self._open_handle()))
 
     def draw_watts(self) -> float:
-        """The whole node now: base and GPUs."""
+        """The whole node now: base and GPUs; what is left when it is switched off."""
+        if is_off(self.state_file):
+            return OFF_WATTS
         return self.base_watts() + sum(self.gpu_draw_watts(uuid) for uuid in self._indices)
 
     def gpu_draw_watts(self, uuid: str) -> float:
@@ -176,6 +179,12 @@ class EmulatedNode:
     def set_default_cap(self, uuid: str, watts: float) -> None:
         """Set the board's default limit; the present limit stays."""
         self._call("emu_set_default_limit", uuid, watts)
+
+    def restore_as_delivered(self) -> None:
+        """No fault, and the default limit, on every GPU."""
+        for uuid in self._indices:
+            self.set_fault(uuid, "none")
+            self.set_found_cap(uuid, self.gpu_default_cap_watts(uuid))
 
     def set_mig(self, uuid: str, enabled: bool) -> None:
         self._call("emu_set_mig", uuid, int(enabled))

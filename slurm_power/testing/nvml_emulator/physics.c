@@ -16,6 +16,9 @@
 #define CEILING_FALL_MHZ_PER_S 60.0
 #define CEILING_RISE_MHZ_PER_S 60.0
 #define CEILING_HYSTERESIS_CELSIUS 1.0
+#define JITTER_PERIOD_NS 250000000
+#define JITTER_STEPS 16u
+#define STARVED_SHARE 0.15
 #define STEP_S 0.1
 #define MAX_STEPS 600
 
@@ -63,6 +66,21 @@ static unsigned thermal_ceiling_mhz(const struct emu_gpu *gpu)
 	return on_step(ceiling);
 }
 
+/* Another clock, 0 to 225 MHz lower, for every quarter of a second of the node's clock. */
+static unsigned jittered(const struct emu_gpu *gpu, unsigned clock)
+{
+	uint64_t mixed = (uint64_t)(gpu->integrated_to_ns / JITTER_PERIOD_NS) * 0x9e3779b97f4a7c15ull;
+	unsigned lower = (unsigned)(mixed >> 60) % JITTER_STEPS * EMU_CLOCK_STEP_MHZ;
+
+	return clock > EMU_MIN_CLOCK_MHZ + lower ? clock - lower : EMU_MIN_CLOCK_MHZ;
+}
+
+/* The share of its busy time in which a GPU really computes. */
+static double working_share(const struct emu_gpu *gpu)
+{
+	return gpu->fault == EMU_FAULT_STARVED ? STARVED_SHARE : 1.0;
+}
+
 static void settle_idle(struct emu_gpu *gpu)
 {
 	gpu->clock_mhz = gpu->lock_min_mhz > EMU_MIN_CLOCK_MHZ ? gpu->lock_min_mhz : EMU_MIN_CLOCK_MHZ;
@@ -74,6 +92,8 @@ static void settle_busy(struct emu_gpu *gpu, double utilisation)
 {
 	unsigned clock = EMU_MAX_CLOCK_MHZ;
 	uint64_t reasons = 0;
+
+	utilisation *= working_share(gpu);
 
 	if (gpu->lock_max_mhz && gpu->lock_max_mhz < clock) {
 		clock = gpu->lock_max_mhz;
@@ -90,6 +110,8 @@ static void settle_busy(struct emu_gpu *gpu, double utilisation)
 		clock -= EMU_CLOCK_STEP_MHZ;
 		reasons |= NVML_REASON_SW_POWER_CAP;
 	}
+	if (gpu->fault == EMU_FAULT_CLOCK_JITTER)
+		clock = jittered(gpu, clock);
 	gpu->clock_mhz = clock;
 	gpu->draw_watts = emu_power_watts(utilisation, clock);
 	gpu->reasons = reasons;
@@ -114,7 +136,7 @@ void emu_settle(struct emu_gpu *gpu)
 static void count(struct emu_gpu *gpu, double step_s)
 {
 	double speed = pow((double)gpu->clock_mhz / EMU_MAX_CLOCK_MHZ, WORK_EXPONENT);
-	double share = 1.0 / fmax(1.0, wanted_utilisation(gpu));
+	double share = working_share(gpu) / fmax(1.0, wanted_utilisation(gpu));
 
 	gpu->energy_joules += gpu->draw_watts * step_s;
 	if (gpu->reasons & NVML_REASON_SW_POWER_CAP)

@@ -6,10 +6,9 @@ the origin (what a forecaster may know already) is simply negative time.
 
 from __future__ import annotations
 
-import csv
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -17,14 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from slurm_power.errors import ConfigError, require
+from slurm_power.monitoring.load_table import WATTS_PER_UNIT, read_power_table
 
 SECONDS_PER_DAY = 86_400.0  # of the source; a compressed day has its own length
-WATTS_PER_UNIT = {"w": 1.0, "kw": 1e3, "mw": 1e6, "gw": 1e9}
 GENERATED_DAYS = 8
 GENERATED_SAMPLES_PER_DAY = 96
 
 Floats = npt.NDArray[np.float64]
-Parser = Callable[[str], float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,71 +125,6 @@ def _day_shape(hour: float, hour_of_peak: float) -> float:
         return math.exp(-(((hour - centre) / width) ** 2))
 
     return 0.22 * bump(11.0, 3.5) + 0.5 * bump(hour_of_peak, 2.2) + 0.18 * bump(20.5, 2.0)
-
-
-def read_power_table(lines: Iterable[str], *, unit: str | None) -> tuple[Floats, Floats]:
-    """Seconds and watts in time order. The first column of dates (else of
-    numbers, as seconds) is the time, the first other one of numbers the power."""
-    rows = [row for row in csv.reader(lines) if row]
-    if len(rows) < 3:
-        raise ConfigError("csv_file: needs a header and at least two rows")
-    header, body = rows[0], rows[1:]
-    time_column = _first_column(body[0], _date_seconds, but=None)
-    if time_column is None:
-        time_column = _first_column(body[0], _number, but=None)
-    power_column = _first_column(body[0], _number, but=time_column)
-    if time_column is None or power_column is None:
-        raise ConfigError(f"csv_file: columns {header} hold no time and power")
-    factor = _watts_per_unit(unit, header[power_column])
-    table: dict[float, float] = {}  # a repeated hour (clocks set back) keeps its first value
-    for row in body:
-        seconds, power = _cell(row, time_column, _seconds), _cell(row, power_column, _number)
-        if seconds is not None and power is not None:
-            table.setdefault(seconds, power * factor)
-    ordered = sorted(table)
-    return np.array(ordered), np.array([table[s] for s in ordered])
-
-
-def _first_column(row: Sequence[str], parse: Parser, *, but: int | None) -> int | None:
-    for column in range(len(row)):
-        if column != but and _cell(row, column, parse) is not None:
-            return column
-    return None
-
-
-def _cell(row: Sequence[str], column: int, parse: Parser) -> float | None:
-    return parse(row[column]) if column < len(row) else None
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _date_seconds(text: str) -> float | None:
-    """ISO date and time, read as UTC unless it names its zone."""
-    if "-" not in text:  # fromisoformat also takes bare digits
-        return None
-    try:
-        when = datetime.fromisoformat(text.strip())
-    except ValueError:
-        return None
-    return when.replace(tzinfo=when.tzinfo or UTC).timestamp()
-
-
-def _seconds(text: str) -> float | None:
-    seconds = _date_seconds(text)
-    return _number(text) if seconds is None else seconds
-
-
-def _watts_per_unit(unit: str | None, column_name: str) -> float:
-    words = column_name.lower().replace("(", "_").replace(")", "").replace("[", "_").replace("]", "").split("_")
-    name = unit.lower() if unit else words[-1].strip()
-    # Without a known unit the shape alone counts: every profile is scaled to the wanted mean and peak.
-    return WATTS_PER_UNIT.get(name, 1.0)
 
 
 def _day_start_s(day: str | int, seconds: Floats) -> float:
