@@ -11,7 +11,7 @@ AS_ROOT := $(if $(shell command -v sudo),sudo env "PATH=$$PATH" PYTHONDONTWRITEB
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench bench-training clean
+.PHONY: help setup demo test check format bench bench-training bench-serving bench-peak bench-llm bench-telemetry clean
 .PHONY: packages-base packages-cluster venv train emulator plugin
 
 help: ## list the commands
@@ -31,7 +31,7 @@ check: packages-base venv emulator ## format, lint, types, import contracts, uni
 	$(BIN)/ruff check --quiet $(wildcard $(SOURCES))
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports > build/imports.txt || { cat build/imports.txt; exit 1; }
-	$(BIN)/pytest -q -n 2 -rfE -m "not cluster and not influxdb and not torch"
+	$(BIN)/pytest -q -n 2 -rfE -m "not cluster and not influxdb and not torch and not browser"
 
 format: venv ## format the Python files and mend what ruff can
 	$(BIN)/ruff format --quiet $(wildcard $(SOURCES))
@@ -42,6 +42,18 @@ bench: setup ## measure the agent, the SPANK plugin, the tick and the planner
 
 bench-training: venv train ## measure training: parity, FP8 against BF16, bubbles, energy (build/bench/training.json)
 	$(BIN)/python -m bench.training $(BENCH_OPTIONS)
+
+bench-serving: setup ## measure serving: peers side by side, overload, steering, memory (build/bench/serving.json)
+	$(BIN)/python -m bench.serving $(BENCH_OPTIONS)
+
+bench-peak: venv ## measure peak shaving on recorded loads, against the bound (build/bench/peak.json)
+	$(BIN)/python -m bench.peak $(BENCH_OPTIONS)
+
+bench-llm: venv ## measure a simulated LLM fleet over a synthetic week, by policy (build/bench/llm.json)
+	$(BIN)/python -m bench.llm $(BENCH_OPTIONS)
+
+bench-telemetry: setup ## measure telemetry: points/s into both stores, bytes a point, outage, a week's report
+	$(BIN)/python -m bench.telemetry
 
 clean: ## remove what was built and cached, but not .venv
 	@! test -d build/cluster || $(AS_ROOT) $(BIN)/slurm-power cluster down

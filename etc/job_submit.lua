@@ -18,6 +18,7 @@ local defaults = {
   gpus_per_node = 0, -- 0: unknown, then every job pays for whole nodes
   default_class = "flexible", -- of batch jobs that name none
   max_watts = 0, -- largest request of one job, the size of the pool; 0: no limit
+  job_watts_file = "", -- what jobs of each owner and name drew, as [controller] job_watts_file; "": not used
   admin_uids = {}, -- who may set watts licences by hand beside root, such as { 64030 } for a controller's own user
 }
 
@@ -228,6 +229,40 @@ local function job_watts(size, cap, part_list)
   return math.min(math.max(watts, 1), MAX_LICENSES), gpus
 end
 
+------------------------------------------------------------------------ what earlier jobs drew
+
+local REREAD_S = 10
+local drawn, drawn_read_s = {}, nil
+
+-- Lines of uid, name and watts per GPU; a line that is anything else is left out.
+local function read_drawn()
+  local now_s = os.time()
+  if drawn_read_s and math.abs(now_s - drawn_read_s) < REREAD_S then return end
+  drawn, drawn_read_s = {}, now_s
+  local file = io.open(site.job_watts_file)
+  if not file then return end
+  for line in file:lines() do
+    local uid, name, watts = line:match("^(%d+) (%S+) (%d+)$")
+    if uid then drawn[uid .. " " .. name] = tonumber(watts) end
+  end
+  file:close()
+end
+
+-- As slurm_power/relocation/job_watts.py: name_key.
+local function known_name(name)
+  local key = (name or ""):gsub("%d+", "#")
+  return #key >= 1 and #key <= 64 and key:match("^[%w_.#-]+$") and key or "*"
+end
+
+-- Watts per GPU, or nil: nothing is known, or no less than the board's maximum.
+local function foreseen_watts(uid, name)
+  if site.job_watts_file == "" then return nil end
+  read_drawn()
+  local owner = string.format("%d ", uid)
+  local watts = drawn[owner .. known_name(name)] or drawn[owner .. "*"]
+  return watts and watts < site.gpu_max_watts and math.max(watts, site.gpu_min_watts) or nil
+end
+
 ------------------------------------------------------------------------ the licences and the mark
 
 local function is_ours(license)
@@ -262,6 +297,7 @@ local function with_mark(comment, options)
       pairs_text[#pairs_text + 1] = option.key .. "=" .. plain(options[option.key])
     end
   end
+  if options.foreseen then pairs_text[#pairs_text + 1] = "foreseen=" .. plain(options.foreseen) end
   local bare = (comment or ""):gsub("slurm%-power:%S*", ""):gsub("^%s+", ""):gsub("%s+$", "")
   return ((bare == "" and "" or bare .. " ") .. "slurm-power:" .. table.concat(pairs_text, ","))
 end
@@ -270,7 +306,9 @@ local function submit(job_desc, part_list, submit_uid)
   local batch = job_desc.script ~= nil and job_desc.script ~= ""
   local options = read_options(job_desc, batch)
   options.class = batch and (options.class or site.default_class) or "firm" -- interactive jobs are never touched
-  local watts, gpus = job_watts(job_desc, options.cap, part_list)
+  local foreseen = foreseen_watts(submit_uid, job_desc.name)
+  if foreseen and (options.cap == nil or foreseen < options.cap) then options.foreseen = foreseen end
+  local watts, gpus = job_watts(job_desc, options.foreseen or options.cap, part_list)
   local theirs, lied = split_licenses(job_desc.licenses)
   if lied ~= "" then
     slurm.log_info("slurm-power: uid %d asked for %s itself; replaced", submit_uid, shown(lied))
@@ -318,8 +356,9 @@ local function updated_license(job_desc, job_rec, part_list)
   local _, ours = split_licenses(job_rec.licenses)
   local size, changed = updated_size(job_desc, job_rec)
   if not changed or job_rec.job_state ~= PENDING or ours == "" then return ours end
-  local cap = (job_rec.admin_comment or ""):match("slurm%-power:%S-cap=(%d+)")
-  local watts = job_watts(size, tonumber(cap or ""), part_list)
+  local mark = (job_rec.admin_comment or ""):match("slurm%-power:(%S*)") or ""
+  local each = tonumber(mark:match("foreseen=(%d+)") or mark:match("cap=(%d+)") or "")
+  local watts = job_watts(size, each, part_list)
   if watts <= license_count(ours) then return ours end
   return string.format("%s:%d", ours:match("^[%a_]+"), watts)
 end

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Prepares a Debian or Ubuntu machine for working on slurm-power. Called by the Makefile; safe to run again.
 #
-#   setup.sh packages base|cluster   what is missing of: compiler and Python (base), also Slurm and InfluxDB (cluster)
+#   setup.sh packages base|cluster   what is missing of: compiler and Python (base), also Slurm, InfluxDB, snmpd and Chromium (cluster)
 #   setup.sh venv                    .venv with the product installed editable
-#   setup.sh train                   torch, DeepSpeed and what else training needs, into .venv
+#   setup.sh train                   torch, DeepSpeed and what else training and serving need, into .venv
 #
 # A package counts as present when what we need of it is there, so a Slurm from elsewhere is left alone.
 set -euo pipefail
@@ -60,6 +60,16 @@ missing_cluster() {
     have lua5.3 || echo lua5.3
     have influxd || echo influxdb
     have nginx || echo nginx-light
+    have snmpd || echo snmpd
+    missing_browser
+}
+
+# For the tests of the dashboard. Ubuntu has no Chromium package but a snap: there those tests are left out.
+missing_browser() {
+    [[ "$(< /etc/os-release)" == *$'\nID=debian'* ]] || return 0
+    have chromium || echo chromium
+    have chromedriver || echo chromium-driver
+    [ -e /usr/share/fonts/truetype/dejavu ] || echo fonts-dejavu-core
 }
 
 packages() {
@@ -118,7 +128,7 @@ disable_services() {
     have systemctl || return 0
     for package in "$@"; do
         case "$package" in
-            slurmctld | slurmd | munge | influxdb) $as_root systemctl --quiet disable "$package.service" || true ;;
+            slurmctld | slurmd | munge | influxdb | snmpd) $as_root systemctl --quiet disable "$package.service" || true ;;
             nginx-light) $as_root systemctl --quiet disable nginx.service || true ;;
         esac
     done
@@ -156,7 +166,8 @@ train() {
     echo "setup: installing $torch, DeepSpeed and transformers into $VENV (a few minutes the first time)"
     "$VENV/bin/python" -c 'import torch' 2>/dev/null || pip_install "$torch" || die "pip could not install $torch"
     pip_install setuptools wheel && pip_install --no-build-isolation deepspeed || die "pip could not install deepspeed"
-    pip_install --editable '.[dev,train,train-dev]' || die "pip could not install what setup.cfg lists for training"
+    pip_install --editable '.[dev,train,train-dev,serve]' ||
+        die "pip could not install what setup.cfg lists for training and serving"
     touch "$TRAIN_STAMP"
 }
 
