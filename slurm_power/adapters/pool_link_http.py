@@ -1,4 +1,4 @@
-"""The pool manager's line to the controller over HTTP. Trust comes from the sealed bodies, never from the address."""
+"""The pool manager's line to the controller over HTTP."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Collection
 
 import httpx
 
-from slurm_power.errors import ConfigError, NotPermitted, Unavailable
+from slurm_power.adapters.sealed_http import SealedClient
+from slurm_power.errors import ConfigError, Unavailable
 from slurm_power.llm.pool_wire import (
     Budget,
     Override,
@@ -31,46 +32,27 @@ class HttpPoolLink:
         timeout_s: float = 5.0,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self._url = controller_url.rstrip("/")
-        self._credentials, self._allowed_uids = credentials, frozenset(allowed_uids)
-        self._client = httpx.Client(timeout=timeout_s, trust_env=False, transport=transport)
+        self._client = SealedClient(
+            controller_url,
+            credentials=credentials,
+            allowed_uids=allowed_uids,
+            timeout_s=timeout_s,
+            most_answer_bytes=_MOST_ANSWER_BYTES,
+            transport=transport,
+        )
 
     def exchange(self, report: PoolReport) -> dict[str, Budget]:
         """Raise Unavailable when the controller cannot be reached, NotPermitted when trust fails."""
-        payload = self._post(REPORT_PATH, report_to_json(report))
         try:
-            budgets = budgets_from_json(payload)
+            budgets = budgets_from_json(self._client.post(REPORT_PATH, report_to_json(report)))
         except ConfigError as cause:
-            raise Unavailable(f"{self._url}: unreadable budgets: {cause}") from cause
+            raise Unavailable(f"{self._client.url}: report or budgets unreadable: {cause}") from cause
         ours = {pool.name for pool in report.pools}
         return {name: budget for name, budget in budgets.items() if name in ours}
 
     def override(self, wish: Override) -> None:
         """Raise ConfigError in the controller's words when it knows no such pool, else as `exchange`."""
-        self._post(OVERRIDE_PATH, override_to_json(wish))
+        self._client.post(OVERRIDE_PATH, override_to_json(wish))
 
     def close(self) -> None:
         self._client.close()
-
-    def _post(self, path: str, payload: bytes) -> bytes:
-        url = self._url + path
-        try:
-            with self._client.stream("POST", url, content=self._credentials.seal(payload)) as answer:
-                content = b""
-                for chunk in answer.iter_bytes():
-                    content += chunk
-                    if len(content) > _MOST_ANSWER_BYTES:
-                        raise Unavailable(f"{url}: the answer is too long")
-        except (httpx.HTTPError, httpx.InvalidURL) as cause:
-            raise Unavailable(f"{url}: {cause}") from cause
-        words = content[:500].decode("utf-8", "replace")
-        if answer.status_code in (401, 403):
-            raise NotPermitted(f"{url}: {words}")
-        if answer.status_code == 400:
-            raise ConfigError(words)
-        if answer.status_code != 200:
-            raise Unavailable(f"{url}: HTTP {answer.status_code}")
-        opened = self._credentials.open(content)
-        if opened.uid not in self._allowed_uids:
-            raise NotPermitted(f"{url}: the answer comes from uid {opened.uid}, which is not trusted")
-        return opened.payload

@@ -106,5 +106,5 @@ def test_a_lease_for_another_node_is_refused(controller: Controller) -> None:
 
 def test_an_unreadable_lease_counts_as_none_heard(controller: Controller) -> None:
     controller.answer = lambda: controller.sealed(b'{"node_name": "n1"}')
-    with pytest.raises(Unavailable, match="unreadable lease"):
+    with pytest.raises(Unavailable, match="report or lease unreadable"):
         controller.link().exchange(REPORT)
