@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from job_wrappers.training.report_style import DARK_PALETTE, LIGHT_PALETTE
+from slurm_power.cli.report_style import DARK_PALETTE, LIGHT_PALETTE
 
 PAGE = Template(
     """<!doctype html>

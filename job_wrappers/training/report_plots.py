@@ -15,14 +15,13 @@ from job_wrappers.training.report_style import (
     FIRST,
     SECOND,
     THIRD,
-    as_svg,
     from_zero,
-    new_axes,
     second_axis,
     styled,
     whole_steps,
 )
 from job_wrappers.training.words import local_time
+from slurm_power.cli.report_style import as_svg, new_axes
 from training.run.listener import StepRecord
 
 MAX_POINTS = 1500
@@ -45,7 +44,7 @@ def loss_plot(steps: Sequence[StepRecord], marks: Marks) -> str:
     whole_steps(axes)
     curves, _ = axes.get_legend_handles_labels()
     figure.legend(handles=[*curves, *legend_handles(marks)], loc="outside lower center", ncols=3)
-    return as_svg(figure, "Training and held-out loss over the steps")
+    return as_svg(figure, "Training and held-out loss over the steps", "loss")
 
 
 @styled()
@@ -57,7 +56,7 @@ def speed_plot(steps: Sequence[StepRecord], marks: Marks) -> str:
     from_zero(axes, durations)
     draw_over_steps(axes, marks)
     whole_steps(axes)
-    return as_svg(figure, "Tokens a second and seconds a step over the steps")
+    return as_svg(figure, "Tokens a second and seconds a step over the steps", "speed")
 
 
 @styled()
@@ -77,7 +76,7 @@ def busy_plot(steps: Sequence[StepRecord], marks: Marks) -> str:
     draw_over_steps(axes, marks)
     if stages:
         figure.legend(handles=axes.get_legend_handles_labels()[0], loc="outside lower center", ncols=5)
-    return as_svg(figure, "Busy share of each pipeline stage and size of a micro-batch over the steps")
+    return as_svg(figure, "Busy share of each pipeline stage and size of a micro-batch over the steps", "busy")
 
 
 @styled()
@@ -99,7 +98,7 @@ def power_plot(attempts: Sequence[Attempt], steps: Sequence[StepRecord], marks: 
             per_token.plot(*_columns(minutes), color=SECOND)
     from_zero(axes, per_token)
     draw_over_minutes(axes, marks, start_unix_s=start_s)
-    return as_svg(figure, "Power of the job and energy of a token over time")
+    return as_svg(figure, "Power of the job and energy of a token over time", "power")
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -17,10 +17,9 @@ from job_wrappers.training.report_style import (
     SECOND,
     THIRD,
     WIDE_INCHES,
-    as_svg,
-    new_axes,
     styled,
 )
+from slurm_power.cli.report_style import as_svg, new_axes
 from training.planning.instructions import BACKWARD, FORWARD, Pass
 from training.planning.replay import Interval
 
@@ -52,7 +51,7 @@ def timeline_plot(drawn: DrawnStep) -> str:
     end_s = _measured_end(axes, drawn, factor) or drawn.replay.makespan_s
     axes.set_xlim(0, 1.01 * end_s * factor)
     figure.legend(handles=_legend(drawn), loc="outside lower center", ncols=5)
-    return as_svg(figure, "Forward and backward passes of each pipeline rank over one replayed step")
+    return as_svg(figure, "Forward and backward passes of each pipeline rank over one replayed step", "pipeline")
 
 
 def caption(drawn: DrawnStep) -> str:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from slurm_power.cli.report_style import CURVES, LIGHT, PLACEHOLDERS, Colours, as_svg, new_axes, styled
+from slurm_power.cli.report_style import CURVES, LIGHT, PLACEHOLDERS, Colours, as_svg, axes_over_time, styled
 from slurm_power.errors import ConfigError
 from slurm_power.sla.gpu_tally import GpuFigures
 from slurm_power.sla.report import QualityReport
@@ -56,7 +56,7 @@ def write_pngs(report: QualityReport, folder: Path) -> list[Path]:
 
 
 def clock_plot(report: QualityReport, colours: Colours) -> Figure:
-    figure, axes = new_axes("SM clock under load", "MHz")
+    figure, axes = axes_over_time("SM clock under load", "MHz")
     _lines(axes, report, colours, lambda trace: trace.clock_mhz)
     if len(report.gpus) <= MAX_LINES:
         for gpu, colour in _coloured(report.gpus, colours):
@@ -74,7 +74,7 @@ def clock_plot(report: QualityReport, colours: Colours) -> Figure:
 
 
 def throttling_plot(report: QualityReport, colours: Colours) -> Figure:
-    figure, axes = new_axes("Held back, all GPUs together", "% of the time")
+    figure, axes = axes_over_time("Held back, all GPUs together", "% of the time")
     trace = report.gpus[0].trace
     infrastructure = 100 * _mean(report.gpus, lambda one: one.infrastructure_fraction)
     policy = 100 * _mean(report.gpus, lambda one: one.policy_fraction)
@@ -96,7 +96,7 @@ def throttling_plot(report: QualityReport, colours: Colours) -> Figure:
 
 
 def thermal_plot(report: QualityReport, colours: Colours) -> Figure:
-    figure, axes = new_axes("Left until the board slows itself down", "°C, lowest")
+    figure, axes = axes_over_time("Left until the board slows itself down", "°C, lowest")
     _lines(axes, report, colours, lambda trace: trace.margin_celsius)
     low = report.thresholds.thermal.low_margin_celsius
     axes.axhline(low, color=colours["bad"], linestyle="--", linewidth=1.0, label=f"too near: under {low:g} °C")
@@ -105,7 +105,7 @@ def thermal_plot(report: QualityReport, colours: Colours) -> Figure:
 
 
 def power_plot(report: QualityReport, colours: Colours) -> Figure:
-    figure, axes = new_axes("Power of each GPU, mean", "W")
+    figure, axes = axes_over_time("Power of each GPU, mean", "W")
     _lines(axes, report, colours, lambda trace: trace.draw_watts)
     limit = _mean(report.gpus, lambda one: one.limit_watts)
     axes.step(

@@ -74,14 +74,21 @@ def styled(colours: Colours) -> Iterator[None]:
         yield
 
 
-def new_axes(title: str, unit: str) -> tuple[Figure, Axes]:
-    """Over time, in UTC."""
-    figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+def new_axes(
+    title: str, unit: str, below: str, *, size_inches: tuple[float, float] = SIZE_INCHES
+) -> tuple[Figure, Any]:
+    figure = Figure(figsize=size_inches, layout="constrained")
     axes = figure.add_subplot()
     axes.set_title(title, loc="left")
     axes.set_ylabel(unit)
-    axes.set_xlabel("time, UTC")
+    axes.set_xlabel(below)
     axes.grid(visible=True)
+    return figure, axes
+
+
+def axes_over_time(title: str, unit: str) -> tuple[Figure, Axes]:
+    """Of moments in UTC."""
+    figure, axes = new_axes(title, unit, "time, UTC")
     dates: Any = matplotlib.dates  # it carries no types
     locator = dates.AutoDateLocator(tz=UTC, minticks=3, maxticks=8)
     axes.xaxis.set_major_locator(locator)

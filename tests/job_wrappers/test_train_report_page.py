@@ -16,8 +16,8 @@ from rich.console import Console
 from job_wrappers.training.report import Report, print_report, read_report, report_json
 from job_wrappers.training.report_bubbles import DRAWN_MICRO_BATCHES, drawn_step
 from job_wrappers.training.report_html import report_html, write_html
-from job_wrappers.training.report_style import PALETTE
 from job_wrappers.training.report_timeline import caption, timeline_plot
+from slurm_power.cli.report_style import PALETTE
 from tests.job_wrappers.made_up_run import write_run
 from tests.job_wrappers.step_records import step_record
 from training.errors import StorageError
