@@ -41,15 +41,13 @@ class HttpInstanceStreams:
         while kept:
             connection = kept.pop()
             if connection.usable:
-                connection.begin(request)
                 try:
-                    await connection.head()
+                    await connection.ask(request)
                     return connection
                 except _ClosedUnanswered:  # it was closed while nobody looked: no answer had begun
                     continue
         connection = await self._connect(host, port)
-        connection.begin(request)
-        await connection.head()
+        await connection.ask(request)
         return connection
 
     def kept(self) -> int:
@@ -138,14 +136,20 @@ class _Connection(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    def begin(self, request: bytes) -> None:
+    async def ask(self, request: bytes) -> None:
+        """Returns with the head of the answer."""
         assert self._transport is not None, "connected"
         self._reset()
         self._busy = True
         self._owner.watch(self)
         self._transport.write(request)
+        try:
+            await self._head()
+        except BaseException:  # whoever asked may have left: nobody else knows this connection
+            self.close()
+            raise
 
-    async def head(self) -> None:
+    async def _head(self) -> None:
         while not self._has_head:
             if self._lost is not None:
                 error = Unavailable if self._head_bytes else _ClosedUnanswered

@@ -52,6 +52,10 @@ class RouterParts:
     max_body_bytes: int
 
 
+class _ClientLeft(Exception):
+    """Before its request was whole: nobody waits for an answer."""
+
+
 class RouterApp:
     def __init__(self, parts: RouterParts) -> None:
         self._parts, self._desk = parts, parts.desk
@@ -90,6 +94,8 @@ class RouterApp:
                 arrived_at_s=arrived_at_s,
             )
             await _unless_left(receive, self._serve(scope["path"], raw, body, asked, send))
+        except _ClientLeft:
+            return
         except BadBody as refusal:
             await refuse(send, Refused(400, str(refusal)))
         except Refused as refusal:
@@ -172,16 +178,16 @@ class RouterApp:
         told = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
         if told.isdigit() and int(told[:20]) > most:
             raise Refused(413, f"the body is larger than {most} bytes")
-        message = await receive()
-        if not message.get("more_body") and len(message["body"]) <= most:  # nearly always
-            whole: bytes = message["body"]
-            return whole
-        body = bytearray(message.get("body", b""))
         try:
             async with asyncio.timeout(_BODY_S):
-                while message.get("more_body") and len(body) <= most:
-                    message = await receive()
-                    body += message.get("body", b"")
+                message = await _more(receive)
+                if not message["more_body"] and len(message["body"]) <= most:  # nearly always
+                    whole: bytes = message["body"]
+                    return whole
+                body = bytearray(message["body"])
+                while message["more_body"] and len(body) <= most:
+                    message = await _more(receive)
+                    body += message["body"]
         except TimeoutError as cause:
             raise Refused(408, "the body took too long") from cause
         if len(body) > most:
@@ -231,6 +237,13 @@ class RouterApp:
         return self._known(http) or JSONResponse(
             {"waiting": self._desk.waiting, **self._desk.figures.as_json(), "pools": self._parts.pools()}
         )
+
+
+async def _more(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _ClientLeft
+    return message
 
 
 async def _forget_rest(message: Message, receive: Receive, most_bytes: int) -> None:

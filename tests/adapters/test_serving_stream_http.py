@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -70,6 +70,30 @@ def test_a_kept_connection_that_the_instance_closed_is_replaced_unseen() -> None
         assert (await whole(streams, stub.url)).count(b"token") == 3
 
     run(test())
+
+
+def test_whoever_leaves_before_the_answer_begins_leaves_no_connection_and_no_work_at_the_instance() -> None:
+    async def test() -> None:
+        stub, streams = StubInstance(StubBehaviour(first_token_s=0.3)), HttpInstanceStreams()
+        await stub.start()
+        await whole(streams, stub.url)  # the next one goes over a kept connection, the last over a new one
+        for _ in range(2):
+            asking = asyncio.ensure_future(streams.send(stub.url, "/v1/completions", BODY))
+            while not stub.running:
+                await asyncio.sleep(0.01)
+            asking.cancel()
+            await asyncio.wait({asking})
+            await until(lambda: not stub._open)
+            assert (len(streams._busy), streams.kept()) == (0, 0)
+        streams.close()
+
+    run(test())
+
+
+async def until(there: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10.0):
+        while not there():
+            await asyncio.sleep(0.01)
 
 
 def test_what_is_left_unread_does_not_return_to_the_kept_ones() -> None:
