@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Prepares a Debian or Ubuntu machine for working on slurm-power. Called by the Makefile; safe to run again.
 #
-#   setup.sh packages base|cluster   what is missing of: compiler and Python (base), also Slurm, InfluxDB, snmpd and Chromium (cluster)
+#   setup.sh packages base|cluster   what is missing of: compiler and Python (base), also Slurm, its
+#                                    accounting, InfluxDB, snmpd and Chromium (cluster)
 #   setup.sh venv                    .venv with the product installed editable
 #   setup.sh train                   torch, DeepSpeed and what else training and serving need, into .venv
 #
@@ -61,6 +62,8 @@ missing_cluster() {
     have influxd || echo influxdb
     have nginx || echo nginx-light
     have snmpd || echo snmpd
+    have slurmdbd || echo slurmdbd
+    have mariadbd || echo mariadb-server
     missing_browser
 }
 
@@ -128,7 +131,8 @@ disable_services() {
     have systemctl || return 0
     for package in "$@"; do
         case "$package" in
-            slurmctld | slurmd | munge | influxdb | snmpd) $as_root systemctl --quiet disable "$package.service" || true ;;
+            slurmctld | slurmd | slurmdbd | munge | influxdb | snmpd) $as_root systemctl --quiet disable "$package.service" || true ;;
+            mariadb-server) $as_root systemctl --quiet disable mariadb.service || true ;;
             nginx-light) $as_root systemctl --quiet disable nginx.service || true ;;
         esac
     done

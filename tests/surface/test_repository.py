@@ -128,7 +128,7 @@ class BareMachine:
 
 CLUSTER_PACKAGES = (
     "gcc libc6-dev python3-venv slurmctld slurmd slurm-client libslurm-dev munge libmunge2 lua5.3 influxdb nginx-light "
-    "snmpd"
+    "snmpd slurmdbd mariadb-server"
 )
 if "\nID=debian" in Path("/etc/os-release").read_text():
     CLUSTER_PACKAGES += " chromium chromium-driver"
@@ -172,7 +172,8 @@ def test_the_services_of_new_packages_are_not_enabled_at_boot(machine: BareMachi
     machine.stand_in("systemctl", f'echo systemctl "$@" >> {machine.asked}')
     machine.run("cluster", uid=0)
     disabled = [line.split()[-1] for line in machine.asked.read_text().splitlines() if "disable" in line]
-    assert disabled == [f"{name}.service" for name in ("slurmctld", "slurmd", "munge", "influxdb", "nginx", "snmpd")]
+    names = ("slurmctld", "slurmd", "munge", "influxdb", "nginx", "snmpd", "slurmdbd", "mariadb")
+    assert disabled == [f"{name}.service" for name in names]
 
 
 def test_stale_package_lists_are_refreshed_once(machine: BareMachine) -> None:
