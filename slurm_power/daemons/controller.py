@@ -103,7 +103,7 @@ class Controller:
         snapshot = self._observe(failures)
         slurm = None if slurm is None else slurm.seen_with(snapshot.nodes)
         self._learn_watts(slurm)
-        forecast = self._planner.predict(snapshot, slurm, failures)
+        forecast = self._planner.predict(snapshot, slurm, failures, held_back_watts=self._pools_hold_back_watts())
         self._hold_back(snapshot, None if slurm is None else forecast)
         self._ask_grid(failures)
         plan = self._plan(snapshot, forecast, slurm)
@@ -254,12 +254,13 @@ class Controller:
         return events
 
     def _limit_pools(self, snapshot: Snapshot, plan: DispatchPlan | None) -> None:
-        """Serving jobs are firm: no cap or deferral touches them, but their pools give what they can."""
+        """Serving jobs are firm: no cap or deferral touches them, and the plan sheds nothing of theirs. But their pools
+        give what they can, also where nothing else is left to shed."""
         if self.pools is None:
             return
         slot = None if plan is None or not self._manage else plan.slot_at(snapshot.wall_s)
         self.pools.follow(
-            shed_watts=0.0 if slot is None else slot.it_shed_watts,
+            shed_watts=0.0 if slot is None else slot.it_shed_watts + slot.it_uncovered_watts,
             envelope_watts=0.0 if slot is None else slot.envelope_watts,
             it_watts=self._it_watts(dict(snapshot.nodes)),
             for_s=self._settings.controller.lease_s,
@@ -295,6 +296,9 @@ class Controller:
     def _keep_events(self, events: list[Event]) -> None:
         self._events.extend(events)
         self._decisions = self._decisions.with_events(events)
+
+    def _pools_hold_back_watts(self) -> float:
+        return 0.0 if self.pools is None else self.pools.held_back_watts()
 
     # -- what admins ask for ---------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ class PoolBudgets:
         self._heard: dict[str, _Heard] = {}
         self._planned: dict[str, _Until] = {}
         self._wished: dict[str, _Until] = {}
+        self._wanted: dict[str, float] = {}  # what pools with a planned budget drew before it, or more since
 
     def exchange(self, sealed: bytes) -> bytes:
         """One report in, its pools' budgets out. Raise NotPermitted for a stranger, ConfigError for nonsense."""
@@ -93,6 +94,21 @@ class PoolBudgets:
                 self._pools(), shed_watts=shed_watts, envelope_watts=envelope_watts, it_watts=it_watts
             )
             self._planned = {name: _Until(watts, until_s) for name, watts in budgets.items()}
+            self._wanted = {
+                pool.name: max(pool.draw_watts, self._wanted.get(pool.name, 0.0))
+                for pool in self._pools()
+                if pool.name in budgets
+            }
+
+    def held_back_watts(self) -> float:
+        """What planned budgets keep pools from drawing: a plan that forgot it would set free whoever obeys."""
+        with self._lock:
+            self._drop_silent()
+            return sum(
+                max(0.0, self._wanted[pool.name] - pool.draw_watts)
+                for pool in self._pools()
+                if pool.name in self._planned
+            )
 
     def draws(self) -> Sequence[PoolDraw]:
         """Of pools that were heard of lately."""

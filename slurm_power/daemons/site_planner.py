@@ -18,7 +18,7 @@ from slurm_power.ess.plan import DispatchPlan
 from slurm_power.ess.planner_config import PlannerConfig
 from slurm_power.ess.rates import Rates
 from slurm_power.forecasting.forecast import Forecaster, LoadForecast, SeriesForecast
-from slurm_power.forecasting.jobs import forecast_it_load
+from slurm_power.forecasting.jobs import ItDraw, RunningDraw, forecast_it_load
 from slurm_power.forecasting.settings import ForecastConfig
 from slurm_power.monitoring.readings import NodeReading, Snapshot
 from slurm_power.relocation.jobs import Job, LicenseReservation, Node
@@ -68,8 +68,17 @@ class SitePlanner:
         self._settings, self._history = settings, history
         self._forecasters, self._billing = forecasters, billing
 
-    def predict(self, snapshot: Snapshot, slurm: SlurmState | None, failures: dict[str, str]) -> LoadForecast | None:
-        """None: nothing was ever measured. Without Slurm the IT load is forecast from its history alone."""
+    def predict(
+        self,
+        snapshot: Snapshot,
+        slurm: SlurmState | None,
+        failures: dict[str, str],
+        *,
+        held_back_watts: float = 0.0,
+    ) -> LoadForecast | None:
+        """None: nothing was ever measured. Without Slurm the IT load is forecast from its history alone.
+
+        `held_back_watts`: what running jobs would draw more without the budgets of their pools."""
         planner = self._settings.planner
         start_wall_s = math.floor(snapshot.wall_s / planner.slot_s) * planner.slot_s
         building = [sample for sample in self._history.inflexible() if sample.start_wall_s < start_wall_s]
@@ -80,14 +89,16 @@ class SitePlanner:
         of, slots = self._forecasters, planner.slots
         inflexible = of.building.forecast(building, start_wall_s=start_wall_s, slots=slots)
         usual = of.it.forecast(it_load, start_wall_s=start_wall_s, slots=slots) if it_load else None
-        it_forecast = usual if slurm is None else self._it_forecast(slurm, usual, start_wall_s, snapshot.wall_s)
-        return None if it_forecast is None else LoadForecast(inflexible=inflexible, it=it_forecast)
+        if slurm is None:
+            return None if usual is None else LoadForecast(inflexible=inflexible, it=usual)
+        draw = expected_it_draw(
+            jobs=slurm.jobs, nodes=slurm.readings, wall_s=snapshot.wall_s, config=self._settings.relocation
+        )
+        draw = replace(draw, running=(*draw.running, RunningDraw(held_back_watts, None)))
+        return LoadForecast(inflexible=inflexible, it=self._it_forecast(draw, usual, start_wall_s))
 
-    def _it_forecast(
-        self, slurm: SlurmState, usual: SeriesForecast | None, start_wall_s: float, wall_s: float
-    ) -> SeriesForecast:
+    def _it_forecast(self, draw: ItDraw, usual: SeriesForecast | None, start_wall_s: float) -> SeriesForecast:
         settings = self._settings
-        draw = expected_it_draw(jobs=slurm.jobs, nodes=slurm.readings, wall_s=wall_s, config=settings.relocation)
         return forecast_it_load(
             draw,
             usual=usual,

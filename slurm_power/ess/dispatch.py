@@ -33,6 +33,9 @@ MET_FRACTION = 0.8
 MIN_SCENARIOS = 10
 """With fewer past days a fixed quantile is planned for."""
 
+_DUST_WATTS = 1.0
+"""An excess up to this is none."""
+
 
 def plan_dispatch(
     forecast: LoadForecast,
@@ -217,6 +220,7 @@ def _plan(
         limits,
         np.minimum(problem.charge_limit_watts, limits),
         np.isfinite(problem.promised_watts),
+        _uncovered_watts(solution, usable, pue=site.pue),
     )
     return DispatchPlan(
         made_wall_s=now_wall_s,
@@ -230,6 +234,13 @@ def _plan(
     )
 
 
+def _uncovered_watts(solution: DispatchSolution, usable_watts: Values, *, pue: float) -> Values:
+    """What neither battery nor work held back brings under the limits, on the IT side."""
+    over_watts = solution.grid_watts - usable_watts
+    uncovered: Values = np.where(over_watts > _DUST_WATTS, over_watts / pue, 0.0)
+    return uncovered
+
+
 def _shortfalls(problem: DispatchProblem, solution: DispatchSolution, series: _Series) -> list[str]:
     """What the plan could not do, in words, with watts."""
     texts = []
@@ -241,14 +252,14 @@ def _shortfalls(problem: DispatchProblem, solution: DispatchSolution, series: _S
     limits.append(("promised target", problem.promised_watts))
     for name, limit_watts in limits:
         excess = solution.grid_watts - limit_watts
-        over = np.flatnonzero(excess > 1.0)
+        over = np.flatnonzero(excess > _DUST_WATTS)
         if over.size:
             texts.append(
                 f"{name} {limit_watts[over[0]]:.0f} W: exceeded by up to {excess.max():.0f} W in {over.size} slots, "
                 f"first at {series.start_wall_s[over[0]]:.0f}: battery and sheddable load are used up"
             )
     for bound, added_watts in zip(problem.demands, solution.new_peak_watts.tolist(), strict=True):
-        if bound.billed_watts > 0 and added_watts > 1.0:
+        if bound.billed_watts > 0 and added_watts > _DUST_WATTS:
             texts.append(
                 f"the peak of {bound.name} rises from {bound.billed_watts:.0f} W to "
                 f"{bound.billed_watts + added_watts:.0f} W: holding it costs more than it saves, or cannot be done"

@@ -22,6 +22,7 @@ class PlanSlot:
     limit_watts: float | None = None  # the grid import we defend in this slot; None: the plan's target
     charge_limit_watts: float | None = None  # the import that charging may reach; None: the limit
     promised: bool = False  # the limit holds even below what is billed already
+    it_uncovered_watts: float = 0.0  # beyond it_shed_watts, how much less IT would have to draw for the limit to hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from slurm_power.daemons.billing_state import BillingState
 from slurm_power.daemons.controller import Controller
 from slurm_power.daemons.controller_config import ControllerConfig
 from slurm_power.daemons.parts_watch import PartsWatch
+from slurm_power.daemons.pool_budgets import PoolBudgets
 from slurm_power.daemons.site_history import SiteHistory
 from slurm_power.daemons.site_planner import Forecasters, Settings
 from slurm_power.errors import DeviceRefused, Unavailable
@@ -27,6 +28,8 @@ from slurm_power.ess.tariff import EnergyPrice, Tariff
 from slurm_power.forecasting.naive import NaiveForecaster
 from slurm_power.forecasting.settings import ForecastConfig
 from slurm_power.gpu.wire import AgentReport, GpuReport, NodeLease
+from slurm_power.llm.pool_wire import PoolReport, budgets_from_json, report_to_json
+from slurm_power.llm.power_budget import PoolDraw
 from slurm_power.monitoring.conservation import ConservationRules
 from slurm_power.relocation.job_mark import JobMark, parse_mark, with_mark
 from slurm_power.relocation.jobs import Job, JobState, LicenseReservation, PowerClass, PowerRequest
@@ -103,6 +106,10 @@ class Site:
         self.registry = AgentRegistry(
             clock=self.clock, credentials=FakeCredentials(self.clock), allowed_uids=(0,), lease_s=150.0
         )
+        self.munge = FakeCredentials(self.clock)
+        self.pools = PoolBudgets(
+            clock=self.clock, credentials=self.munge, allowed_uids=(0,), admin_uids=(0,), max_age_s=150.0
+        )
         settings = self.settings
         self.desk = AdminDesk(journal=self.wishes, clock=self.clock, grid_limit_watts=settings.site.grid_limit_watts)
         billing = BillingState(journal=self.journal, rates=settings.rates, max_gap_s=15.0, wall_s=self.clock.wall_s())
@@ -129,7 +136,15 @@ class Site:
             parts_watch=self.parts_watch,
             grid_signal=self.grid_signal,
             desk=self.desk,
+            pools=self.pools,
         )
+
+    def report_pool(self, *, draw_watts: float, least_watts: float) -> float | None:
+        """The budget that a pool gets."""
+        report = PoolReport("llm", (PoolDraw("llm/LL", draw_watts, least_watts),))
+        answer = self.pools.exchange(self.munge.seal(report_to_json(report)))
+        budgets = budgets_from_json(self.munge.open(answer).payload)
+        return budgets["llm/LL"].watts if budgets else None
 
     def submit(
         self,
@@ -280,6 +295,27 @@ def test_a_firm_job_is_never_touched() -> None:
     lease = site.report(*NODES)["n1"]
     assert lease is not None
     assert lease.cap_watts == {}
+
+
+def test_a_pool_of_firm_jobs_gives_what_it_can_until_the_event_is_over_also_when_it_obeys() -> None:
+    """Where all load is firm nothing is shed, and still the promise is to be kept."""
+    site = Site()
+    for _ in range(2):
+        site.submit(PowerClass.FIRM)
+    ask = GridEvent(name="peak", start_wall_s=site.clock.wall_s() - 60.0, duration_s=7200.0, limit_watts=TIGHT_WATTS)
+    site.grid_signal.asked = (ask,)
+    assert site.report_pool(draw_watts=5600.0, least_watts=2000.0) is None
+    site.tick(*NODES)
+    budget_watts = site.report_pool(draw_watts=5600.0, least_watts=2000.0)
+    assert budget_watts is not None
+    assert 2000.0 < budget_watts < 5000.0
+    for _ in range(2):
+        site.report_pool(draw_watts=budget_watts, least_watts=2000.0)
+        site.tick(*NODES, gpu_watts=budget_watts / 8)
+    assert site.report_pool(draw_watts=budget_watts, least_watts=2000.0) == pytest.approx(budget_watts, rel=0.02)
+    site.grid_signal.asked = ()
+    site.tick(*NODES, gpu_watts=budget_watts / 8)
+    assert site.report_pool(draw_watts=budget_watts, least_watts=2000.0) is None
 
 
 def test_every_decision_is_an_event_with_its_reason_and_a_point_in_the_store() -> None:

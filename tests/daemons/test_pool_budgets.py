@@ -58,6 +58,18 @@ def test_what_the_plan_sheds_becomes_budgets_that_end_by_themselves() -> None:
     assert site.report() == {}
 
 
+def test_what_budgets_hold_back_is_known_while_they_hold() -> None:
+    site = Site()
+    site.report()
+    assert site.budgets.held_back_watts() == 0.0
+    for _ in range(2):
+        site.budgets.follow(shed_watts=100.0, envelope_watts=1700.0, it_watts=2000.0, for_s=20.0)
+        site.report(PoolReport("llm", (PoolDraw("llm/SS", 400.0, 200.0), PoolDraw("llm/LL", 450.0, 200.0))))
+    assert site.budgets.held_back_watts() == 200.0
+    site.budgets.follow(shed_watts=0.0, envelope_watts=1700.0, it_watts=2000.0, for_s=20.0)
+    assert site.budgets.held_back_watts() == 0.0
+
+
 def test_what_people_want_to_see_of_a_pool_is_passed_on() -> None:
     site = Site()
     figures = PoolFigures(instances=2, clock_mhz=1410.0, slack_s=-0.5, tokens_per_s=300.0, joules_per_token=2.0)

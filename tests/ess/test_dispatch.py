@@ -243,6 +243,14 @@ def test_a_promised_target_is_kept_below_what_the_bill_would_ask() -> None:
     assert plan.shortfalls == ("the battery's state is unknown: planned without it",)
 
 
+def test_what_firm_work_draws_too_much_is_named_by_slot() -> None:
+    site = SiteLimits(grid_limit_watts=1e6, it_max_watts=1e5, pue=1.25)
+    asked = {"stored_kwh": None, "site": site, "firm": [4000.0, 3000.0], "target_watts": 4000.0}
+    plan = planned([0.0] * 2, [4000.0, 3500.0], **asked, incumbent_watts=9000.0)  # type: ignore[arg-type]
+    assert [slot.it_shed_watts for slot in plan.slots] == pytest.approx([0.0, 300.0], abs=0.1)
+    assert [slot.it_uncovered_watts for slot in plan.slots] == pytest.approx([800.0, 0.0], abs=0.1)
+
+
 def test_an_unknown_battery_is_not_planned_with() -> None:
     plan = planned([2000.0, 8000.0], stored_kwh=None)
     assert all(slot.discharge_watts == slot.charge_watts == 0.0 for slot in plan.slots)
