@@ -8,6 +8,7 @@ import random
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -181,14 +182,28 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 @contextmanager
 def pool_site(slurm: DevCluster) -> Iterator[PoolSite]:
-    with agents_on(slurm, slurm.node_names()):
-        site = PoolSite(slurm)
-        try:
-            yield site
-        finally:
-            slurm.services.stop("pool")
-            slurm.cancel_everything()
-            shutil.rmtree(site.folder)
+    with agents_on(slurm, slurm.node_names()), pools_beside_agents(slurm) as site:
+        yield site
+
+
+@contextmanager
+def pools_beside_agents(slurm: DevCluster) -> Iterator[PoolSite]:
+    """Where agents run already."""
+    site = PoolSite(slurm)
+    try:
+        yield site
+    finally:
+        slurm.services.stop("pool")
+        slurm.cancel_everything()
+        shutil.rmtree(site.folder)
+
+
+Arrivals = Sequence[tuple[float, int, int]]
+"""(at_s, prompt tokens, new tokens) of each request."""
+
+
+def load(seconds: float, per_s: float, *, prompt: int = 60, new: int = 16) -> Arrivals:
+    return [(number / per_s, prompt, new) for number in range(int(seconds * per_s))]
 
 
 @dataclass(frozen=True)
@@ -199,8 +214,24 @@ class Asked:
     tokens: int
 
 
-async def replay(url: str, arrivals: Sequence[tuple[float, int, int]], *, seed: int = 1) -> list[Asked]:
-    """Streams each of (at_s, prompt tokens, new tokens) at its time."""
+class Client:
+    """Sends its requests beside the test."""
+
+    def __init__(self, url: str, arrivals: Arrivals) -> None:
+        self.answers: list[Asked] = []
+        self._thread = threading.Thread(target=self._run, args=(url, arrivals))
+        self._thread.start()
+
+    def _run(self, url: str, arrivals: Arrivals) -> None:
+        self.answers = asyncio.run(replay(url, arrivals))
+
+    def wait(self) -> list[Asked]:
+        self._thread.join(180.0)
+        return self.answers
+
+
+async def replay(url: str, arrivals: Arrivals, *, seed: int = 1) -> list[Asked]:
+    """Streams each at its time."""
     draw = random.Random(seed)
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(

@@ -23,11 +23,9 @@ from slurm_power.testing.cluster import DevCluster  # noqa: E402
 from slurm_power.web.pools import pool_routes  # noqa: E402
 from slurm_power.web.router_server import bind  # noqa: E402
 from tests.cluster.agents import start_agent  # noqa: E402
-from tests.cluster.pool_site import CLOCKS, Asked, PoolSite, pool_site, replay  # noqa: E402
+from tests.cluster.pool_site import CLOCKS, Client, PoolSite, load, pool_site, replay  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
-
-Arrivals = list[tuple[float, int, int]]
 
 
 @pytest.fixture
@@ -52,26 +50,6 @@ def controllers_door(slurm: DevCluster) -> Iterator[tuple[str, PoolBudgets, Mung
     finally:
         server.should_exit = True
         thread.join(10.0)
-
-
-class Client:
-    """Sends its requests beside the test."""
-
-    def __init__(self, url: str, arrivals: Arrivals) -> None:
-        self.answers: list[Asked] = []
-        self._thread = threading.Thread(target=self._run, args=(url, arrivals))
-        self._thread.start()
-
-    def _run(self, url: str, arrivals: Arrivals) -> None:
-        self.answers = asyncio.run(replay(url, arrivals))
-
-    def wait(self) -> list[Asked]:
-        self._thread.join(180.0)
-        return self.answers
-
-
-def load(seconds: float, per_s: float, *, prompt: int = 60, new: int = 16) -> Arrivals:
-    return [(number / per_s, prompt, new) for number in range(int(seconds * per_s))]
 
 
 def pools_of(site: PoolSite) -> set[str]:

@@ -108,7 +108,7 @@ class ScenarioSite:
         tables = tomllib.loads(text)
         for changes in (OVERRIDES, overrides):
             for table, values in changes.items():
-                tables[table] |= values
+                tables.setdefault(table, {}).update(values)
         return to_toml(tables)
 
     # -- processes
