@@ -1,4 +1,4 @@
-"""Everything under tests/cluster runs on one real Slurm cluster, in one test process."""
+"""Everything under tests/cluster runs on a real Slurm cluster; what computes with torch in a process of its own."""
 
 from __future__ import annotations
 
@@ -18,4 +18,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.cluster)
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+            computes = item.get_closest_marker("torch") is not None
+            item.add_marker(pytest.mark.xdist_group("cluster-torch" if computes else "cluster"))
