@@ -50,8 +50,8 @@ def _measure(rate_per_s: float, seconds: float) -> dict[str, float]:
     stub_port, router_port = free_ports(1)[0], free_ports(1)[0]
     with (
         tempfile.TemporaryDirectory(prefix="llm-router-") as folder,
-        _running(["slurm_power.testing.stub_instance", str(stub_port), "0", "0"]),
-        _running(["bench.llm_router", "serve", str(router_port), str(stub_port), folder]) as router,
+        running(["slurm_power.testing.stub_instance", str(stub_port), "0", "0"]),
+        running(["bench.llm_router", "serve", str(router_port), str(stub_port), folder]) as router,
     ):
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_ready(router_port))
@@ -171,7 +171,7 @@ def _serve(port: int, stub_port: int, folder: Path) -> None:
 
 
 @contextmanager
-def _running(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def running(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     child = subprocess.Popen([sys.executable, "-m", *arguments], stdout=subprocess.DEVNULL)
     try:
         yield child
