@@ -75,6 +75,7 @@ class NodeAgent:
         """Take up what an earlier run left: its loans, and its jobs until their processes prove to be gone."""
         self._book.load()
         now_s = self._clock.now_s()
+        self._energy.name_life(self._book.clock_ahead_s(self._clock.wall_s() - now_s))
         self._seen_at_s = dict.fromkeys(self._book.jobs, now_s)
         self._keeper.find_gpus()
         log.info(
@@ -221,7 +222,7 @@ class NodeAgent:
         self._batch += [point for point in points if point is not None]
         self._batch += self._samples.keep(views, wall_s=wall_s)
         self._energy.add(self._keeper.gpus)
-        if self._due("marks", self.config.energy_mark_period_s):
+        if self._due("marks", self.config.energy_mark_period_s) or self._energy.clock_was_set():
             self._mark_all()
         if self._due("flush", self.config.telemetry_flush_s):
             self._flush()

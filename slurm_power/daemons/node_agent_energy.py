@@ -21,6 +21,7 @@ from slurm_power.ports.telemetry_store import Point
 log = logging.getLogger(__name__)
 
 _SHORTEST_S = 1e-6  # two marks of one moment would be one point
+_SET_S = 1.0  # between two marks a clock that nobody sets is moved less
 
 
 class EnergyBook:
@@ -32,10 +33,19 @@ class EnergyBook:
         self._cpus = cpus
         self._base_watts = base_watts
         self._born_s, self._life_wall_s = clock.now_s(), clock.wall_s()
+        self._clock_ahead_s = self._life_wall_s - self._born_s
         self._meters: dict[str, EnergyMeter] = {}
         self._counters: dict[str, float | None] = {}
         self._wrong: set[str] = set()
         self._marked_wall_s: dict[str, float] = {}
+
+    def name_life(self, clock_ahead_s: float) -> None:
+        """By AgentBook.clock_ahead_s, so that lives come in order whoever sets the wall clock."""
+        self._life_wall_s = clock_ahead_s + self._born_s
+
+    def clock_was_set(self) -> bool:
+        """Since every GPU was marked: then it is time to do so again."""
+        return abs(self._clock.wall_s() - self._clock.now_s() - self._clock_ahead_s) > _SET_S
 
     def add(self, gpus: Iterable[ManagedGpu]) -> None:
         """What was sampled just now."""
@@ -55,6 +65,7 @@ class EnergyBook:
 
     def mark_all(self, jobs: JobTable, gpus: Iterable[ManagedGpu]) -> list[Point]:
         """Every GPU as it is: held by a job, or free."""
+        self._clock_ahead_s = self._clock.wall_s() - self._clock.now_s()
         uuids = [gpu.uuid for gpu in gpus]
         holders = {uuid: holder_of(jobs, uuid) for uuid in uuids}
         marks = [self._gpu_mark(uuid, "held" if job else "free", job) for uuid, job in holders.items()]
