@@ -91,13 +91,15 @@ def test_a_jobs_joules_are_those_of_its_boards_although_the_agent_was_killed(
     slurm.run("scancel", str(job_id))
     slurm.wait_for_job(job_id, "CANCELLED")
     assert wait_for(lambda: agent.holders() == {None}, timeout_s=TIMEOUT_S)
+    least_joules = agent.joules() - before_joules
     slurm.services.stop(SERVICE)
-    drawn_joules = agent.joules() - before_joules
+    most_joules = agent.joules() - before_joules
     found = agent.told(began_s)
     (job,) = found["jobs"]
     parts = [job, found["idle"]]
     told_joules = sum(part["gpu_counted_joules"] + part["gpu_integrated_joules"] for part in parts)
-    assert told_joules == pytest.approx(drawn_joules, rel=0.1), "the boards run on between our readings and the agent's"
+    # The boards run on between our readings and the agent's.
+    assert 0.9 * least_joules <= told_joules <= 1.1 * most_joules
     assert len(job["attempts"]) == 1
     assert job["gpus"] == 2
     assert job["mean_watts"] > 0
