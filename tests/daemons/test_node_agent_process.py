@@ -57,8 +57,10 @@ class Machine:
         return AgentClient(str(self.folder / "agent.sock"), timeout_s=5.0)
 
     def environment(self) -> dict[str, str]:
+        """With a cluster of its own: a job of the same number on another cluster of this machine is none of ours."""
         return {
             **os.environ,
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
             ENVIRONMENT: str(self.folder / "gpus.state"),
             "LD_LIBRARY_PATH": str(build_library()),
             "SLURM_POWER_AGENT_SOCKET": str(self.folder / "agent.sock"),
