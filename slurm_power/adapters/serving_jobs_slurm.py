@@ -17,12 +17,15 @@ from slurm_power.ports.serving_jobs import Address, ServingJob
 
 MARK = "slurm-power-pool"
 FOLDER_VARIABLE = "SLURM_POWER_SERVE_DIR"
-_SQUEUE_FORMAT = "%A|%T|%N|%j"
+_SQUEUE_FORMAT = "%A|%T|%N|%L|%l|%j"
 _LIVES = {"PENDING": False, "CONFIGURING": False, "RUNNING": True, "SUSPENDED": True}
 """State -> whether it runs. Completing jobs, and those that wait to be started again, are not counted on."""
 
 _NO_ANSWER = re.compile(r"Unable to contact|timed out|Connection refused|Zero Bytes|communication", re.IGNORECASE)
 _GONE = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
+_SPAN = re.compile(r"(?:(?P<days>\d+)-)?(?:(?P<hours>\d+):)?(?P<minutes>\d+):(?P<seconds>\d+)")
+"""squeue(1), %L and %l: [days-][hours:]minutes:seconds; UNLIMITED, NOT_SET and INVALID are no span."""
+
 _MOST_ENDPOINT_BYTES = 64 * 1024
 
 
@@ -88,12 +91,13 @@ class SlurmServingJobs:
 
     def _job(self, line: str) -> ServingJob | None:
         """None for a job that is not ours, or ends."""
-        job_id, state, node, name = [*line.strip().split("|", 3), "", "", ""][:4]
+        job_id, state, node, left, limit, name = [*line.strip().split("|", 5), *[""] * 5][:6]
         ours = self._name.fullmatch(name)
         if ours is None or state not in _LIVES or not job_id.isdigit():
             return None
         runs = _LIVES[state]
-        return ServingJob(int(job_id), ours[1], int(ours[2]), runs, node if runs else "")
+        where = node if runs else ""
+        return ServingJob(int(job_id), ours[1], int(ours[2]), runs, where, _span_s(left), _span_s(limit))
 
     def _refusal(self, program: str, result: CommandResult) -> Unavailable | DeviceRefused:
         kind = Unavailable if _NO_ANSWER.search(result.words()) else DeviceRefused
@@ -107,6 +111,15 @@ class SlurmServingJobs:
         conf = self._slurm.slurm_conf or os.environ.get("SLURM_CONF")
         env = {**kept, **({"SLURM_CONF": str(conf)} if conf else {}), "LC_ALL": "C", **more}
         return self._run(argv, timeout_s=self._slurm.timeout_s, env=env)
+
+
+def _span_s(text: str) -> float | None:
+    """None for what is no span."""
+    found = _SPAN.fullmatch(text.strip())
+    if found is None:
+        return None
+    part = {unit: int(number or 0) for unit, number in found.groupdict().items()}
+    return ((part["days"] * 24.0 + part["hours"]) * 60.0 + part["minutes"]) * 60.0 + part["seconds"]
 
 
 def default_endpoints(environ: Mapping[str, str]) -> Path:

@@ -168,6 +168,7 @@ def _shown(one: PoolInstance) -> dict[str, Any]:
         "url": one.url,
         "accepts": one.accepts,
         "ends": one.ends,
+        "left_s": one.left_s,
         "requests": one.requests,
         "served": one.served,
         "seats": one.seats,

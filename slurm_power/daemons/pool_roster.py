@@ -20,9 +20,9 @@ class PoolInstance:
     """One serving job. Implements routing's `Instance`."""
 
     __slots__ = (
-        "accepts", "alive", "asked_tokens", "capacity_tokens", "ends", "gpus", "held_tokens", "job_id", "missed_looks",
-        "pool", "prefill_tokens", "prefill_tokens_per_s", "requests", "running", "seats", "served", "since_s",
-        "status", "unbegun", "url",
+        "accepts", "alive", "asked_tokens", "capacity_tokens", "ends", "gpus", "held_tokens", "job_id", "leaves",
+        "left_s", "missed_looks", "pool", "prefill_tokens", "prefill_tokens_per_s", "requests", "running", "seats",
+        "served", "since_s", "status", "unbegun", "url",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +34,8 @@ class PoolInstance:
         self.url = ""  # "": does not serve yet
         self.alive = False
         self.ends = False  # drains, and takes nothing new
+        self.left_s: float | None = None  # until Slurm ends its job
+        self.leaves = False  # so soon that another one must take its place
         self.accepts = False
         self.seats = seats
         self.requests = self.held_tokens = self.prefill_tokens = self.served = self.asked_tokens = 0

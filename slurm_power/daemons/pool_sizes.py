@@ -35,6 +35,8 @@ _LATELY_S = 60.0
 _LEAST_TOKENS_PER_S = 1.0
 _WEEK_S = 7 * 86_400.0
 _LOOK_S, _END_AGAIN_S = 0.2, 60.0
+_LOOKS_TO_DRAIN = 2
+"""Before the time limit, beside drain_s: the look that finds out may be late."""
 
 
 class PoolSizes:
@@ -173,7 +175,8 @@ class PoolSizes:
         self.end_again()
         if self.plan is None:
             return
-        present = [Present(one.job_id, one.pool, one.gpus, one.requests) for one in self._roster if not one.ends]
+        staying = [one for one in self._roster if not one.ends and not one.leaves]
+        present = [Present(one.job_id, one.pool, one.gpus, one.requests) for one in staying]
         for action in actions(self.plan, present, may_shrink=not self._starting):
             match action:
                 case Start(pool, gpus):
@@ -182,7 +185,16 @@ class PoolSizes:
                     self._reassign(number, pool)
                 case Drain(number):
                     self._drain(number)
+        self._relieve(self.plan, serving_gpus=sum(one.gpus for one in staying if one.accepts))
         self._roster.regroup()
+
+    def _relieve(self, plan: FleetPlan, *, serving_gpus: int) -> None:
+        """Who leaves soon is drained once the others serve all that is planned, or when it has only the time to."""
+        last_s = self._config.drain_s + _LOOKS_TO_DRAIN * self._config.watch_period_s
+        for one in [one for one in self._roster if one.leaves and not one.ends]:
+            if serving_gpus >= plan.gpus or (one.left_s is not None and one.left_s < last_s):
+                log.info("instance %s has %.0f s left and is relieved", one.name, one.left_s or 0.0)
+                self._drain(one.job_id)
 
     async def _start(self, pool: RequestClass, gpus: int) -> None:
         if self._clock.now_s() < self._not_before_s:

@@ -12,6 +12,7 @@ from slurm_power.daemons.pool_roster import PoolInstance, Roster, pool_of
 from slurm_power.errors import SlurmPowerError, Unavailable
 from slurm_power.llm.instance_status import InstanceStatus
 from slurm_power.llm.profile import ServingProfile, ShardProfile
+from slurm_power.llm.relief import leaves_soon
 from slurm_power.llm.request_class import RequestClass
 from slurm_power.ports.clock import Clock
 from slurm_power.ports.serving_instance import ServingInstance
@@ -102,7 +103,12 @@ class PoolWatch:
             one.since_s = self._clock.now_s()
         if one.running and not job.running:  # it is started again
             self._forget(one)
-        one.running = job.running
+        one.running, one.left_s = job.running, job.left_s
+        one.leaves = job.running and leaves_soon(job.left_s, job.limit_s, notice_s=self._notice_s(one))
+
+    def _notice_s(self, one: PoolInstance) -> float:
+        """A server may have to boot, a start may take twice as long as it should, and then one still has to drain."""
+        return self._profile.boot_s + 2.0 * self.shard(one).startup_s + self._config.drain_s
 
     def _add(self, job_id: int, pool: RequestClass, gpus: int) -> PoolInstance:
         one = PoolInstance(

@@ -14,6 +14,8 @@ class ServingJob:
     gpus: int
     running: bool  # else it waits for its node
     node: str  # "" while it waits
+    left_s: float | None = None  # until Slurm ends it, None: never
+    limit_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ class FakeServingJobs:
         self.there[job_id] = replace(self.there[job_id], running=True, node="n1")
         self.serving[job_id] = Address(job_id, url, token_file, "chat", ("large", "small"))
 
+    def limit(self, job_id: int, *, left_s: float, limit_s: float) -> None:
+        """Slurm will end it."""
+        self.there[job_id] = replace(self.there[job_id], left_s=left_s, limit_s=limit_s)
+
     def lose(self, job_id: int) -> None:
         self.there.pop(job_id, None)
         self.serving.pop(job_id, None)

@@ -39,17 +39,24 @@ def jobs_of(commands: Commands, folder: Path) -> SlurmServingJobs:
 
 def test_only_our_owners_living_jobs_are_seen(tmp_path: Path) -> None:
     lines = [
-        "7|RUNNING|n1|slurm-power-pool.llm.SS.2",
-        "8|PENDING||slurm-power-pool.llm.LL.4",
-        "9|COMPLETING|n1|slurm-power-pool.llm.LL.4",
-        "10|RUNNING|n1|slurm-power-pool.other.LL.4",
-        "11|RUNNING|n1|slurm-power-pool.llm.LL.4 ; scancel 1",
-        "12|RUNNING|n1|x|slurm-power-pool.llm.LL.4",
-        "13|RUNNING|n1|slurm-power-pool.llm.LL.0",
+        "7|RUNNING|n1|1-02:03:04|2-00:00:00|slurm-power-pool.llm.SS.2",
+        "8|PENDING||10:00|10:00|slurm-power-pool.llm.LL.4",
+        "14|RUNNING|n1|UNLIMITED|UNLIMITED|slurm-power-pool.llm.LL.4",
+        "15|RUNNING|n1|INVALID|0:30|slurm-power-pool.llm.LL.4",
+        "9|COMPLETING|n1|NOT_SET|UNLIMITED|slurm-power-pool.llm.LL.4",
+        "10|RUNNING|n1|NOT_SET|UNLIMITED|slurm-power-pool.other.LL.4",
+        "11|RUNNING|n1|NOT_SET|UNLIMITED|slurm-power-pool.llm.LL.4 ; scancel 1",
+        "12|RUNNING|n1|NOT_SET|UNLIMITED|x|slurm-power-pool.llm.LL.4",
+        "13|RUNNING|n1|NOT_SET|UNLIMITED|slurm-power-pool.llm.LL.0",
         "nonsense",
     ]
     found = jobs_of(Commands("\n".join(lines)), tmp_path).jobs()
-    assert found == [ServingJob(7, "SS", 2, True, "n1"), ServingJob(8, "LL", 4, False, "")]
+    assert found == [
+        ServingJob(7, "SS", 2, True, "n1", left_s=93_784.0, limit_s=172_800.0),
+        ServingJob(8, "LL", 4, False, "", left_s=600.0, limit_s=600.0),
+        ServingJob(14, "LL", 4, True, "n1"),
+        ServingJob(15, "LL", 4, True, "n1", limit_s=30.0),
+    ]
 
 
 def test_a_job_is_started_with_its_mark_its_gpus_and_both_models(

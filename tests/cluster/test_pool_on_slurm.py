@@ -61,6 +61,7 @@ def test_pools_follow_their_load_and_budgets_and_recover_what_dies(site: PoolSit
         site.start(controller_url=controller_url, munge_socket=str(site.slurm.layout.munge_socket))
         site.wait(lambda: pools_of(site) == {"SS", "LL"})
         first = site.serving()[0]
+        assert all(0.0 < one["left_s"] <= 600.0 for one in site.instances() if one["accepts"])  # --time=10
         site.wait(lambda: any(lock in CLOCKS[:-1] for lock in site.locks()), timeout_s=60.0)  # nothing to do
 
         client = Client(site.url, load(50.0, 11.0))

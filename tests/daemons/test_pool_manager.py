@@ -294,3 +294,47 @@ def test_its_view_is_json_and_names_what_fails(tmp_path: Path) -> None:
         assert list(view["failures"]) == ["LL-1"]
 
     run(test())
+
+
+async def with_one_serving(site: Site) -> int:
+    await site.look()
+    await site.serve_all()
+    (job_id,) = site.jobs.there
+    return job_id
+
+
+def test_an_instance_whose_time_runs_out_is_relieved_by_one_that_serves(tmp_path: Path) -> None:
+    async def test() -> None:
+        site = Site(tmp_path)
+        first = await with_one_serving(site)
+        site.jobs.limit(first, left_s=19.0, limit_s=1000.0)  # two starts of 10 s
+        await site.look()
+        assert len(site.jobs.there) == 2
+        assert site.roster.serving() == 1, "the first one serves on"
+        await site.look()
+        assert len(site.jobs.there) == 2
+        await site.serve_all()
+        await site.settle()
+        assert site.jobs.ended == [first]
+        await site.look()
+        assert site.roster.serving() == 1
+        assert site.watch.lost == 0
+
+    run(test())
+
+
+def test_without_a_relief_it_serves_until_it_has_only_the_time_to_drain(tmp_path: Path) -> None:
+    async def test() -> None:
+        site = Site(tmp_path)
+        first = await with_one_serving(site)
+        site.jobs.refuses = "no GPU for you"
+        site.jobs.limit(first, left_s=5.0, limit_s=1000.0)
+        await site.look()
+        await site.settle()
+        assert site.jobs.ended == []
+        site.jobs.limit(first, left_s=3.0, limit_s=1000.0)
+        await site.look()
+        await site.settle()
+        assert site.jobs.ended == [first]
+
+    run(test())
