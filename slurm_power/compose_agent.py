@@ -112,11 +112,12 @@ def _metrics(config: NodeAgentConfig, clock: SystemClock) -> MetricsListener | N
 
 def _link(config: NodeAgentConfig, clock: SystemClock, server: LocalServer) -> LinkWorker:
     from slurm_power.adapters.agent_link_http import HttpAgentLink  # an agent on its own does without HTTP
+    from slurm_power.adapters.sealed_http import SealedClient
 
-    link = HttpAgentLink(
+    client = SealedClient(
         config.controller_url,
         credentials=MungeCredentials(socket=config.munge_socket, ttl_s=config.munge_ttl_s),
         allowed_uids=config.controller_uids,
         timeout_s=config.link_timeout_s,
     )
-    return LinkWorker(link, clock=clock, on_lease=server.wake)
+    return LinkWorker(HttpAgentLink(client), clock=clock, on_lease=server.wake)

@@ -13,6 +13,7 @@ from slurm_power.adapters.clock_system import SystemClock
 from slurm_power.adapters.journal_file import FileJournal
 from slurm_power.adapters.munge_credentials import MungeCredentials
 from slurm_power.adapters.pool_link_http import HttpPoolLink
+from slurm_power.adapters.sealed_http import SealedClient
 from slurm_power.adapters.serving_instance_http import HttpServingInstance
 from slurm_power.adapters.serving_jobs_slurm import ServingJobShape, SlurmServingJobs, default_endpoints
 from slurm_power.adapters.serving_profile_file import read_serving_profile
@@ -128,7 +129,7 @@ def admin_link(config_path: Path, url: str) -> HttpPoolLink:
     site = read_site_config(config_path, only=("controller", "agent"))
     trusted = site.table(NodeAgentConfig).controller_uids if "agent" in site.given else (0,)
     credentials = MungeCredentials(socket=site.table(ControllerConfig).munge_socket)
-    return HttpPoolLink(url, credentials=credentials, allowed_uids=trusted)
+    return HttpPoolLink(SealedClient(url, credentials=credentials, allowed_uids=trusted))
 
 
 def _shape(config: PoolConfig, endpoints: Path) -> ServingJobShape:
@@ -169,8 +170,7 @@ def _slo(router: RouterConfig) -> Slo:
 
 
 def _link(config: PoolConfig) -> HttpPoolLink:
+    credentials = MungeCredentials(socket=config.munge_socket)
     return HttpPoolLink(
-        config.controller_url,
-        credentials=MungeCredentials(socket=config.munge_socket),
-        allowed_uids=config.controller_uids,
+        SealedClient(config.controller_url, credentials=credentials, allowed_uids=config.controller_uids)
     )

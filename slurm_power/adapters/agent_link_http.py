@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-import httpx
-
 from slurm_power.adapters.sealed_http import SealedClient
 from slurm_power.errors import ConfigError, NotPermitted, Unavailable
 from slurm_power.gpu.wire import AgentReport, NodeLease
 from slurm_power.gpu.wire_json import lease_from_json, report_to_json
-from slurm_power.ports.credentials import Credentials
 
 REPORT_PATH = "/agent/report"
-_MOST_ANSWER_BYTES = 1024 * 1024
 
 
 class HttpAgentLink:
-    def __init__(
-        self,
-        controller_url: str,
-        *,
-        credentials: Credentials,
-        allowed_uids: Collection[int],
-        timeout_s: float = 5.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._client = SealedClient(
-            controller_url,
-            credentials=credentials,
-            allowed_uids=allowed_uids,
-            timeout_s=timeout_s,
-            most_answer_bytes=_MOST_ANSWER_BYTES,
-            transport=transport,
-        )
+    def __init__(self, client: SealedClient) -> None:
+        self._client = client
 
     def exchange(self, report: AgentReport) -> NodeLease | None:
         try:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
-import httpx
-
 from slurm_power.adapters.sealed_http import SealedClient
 from slurm_power.errors import ConfigError, Unavailable
 from slurm_power.llm.pool_wire import (
@@ -16,30 +12,13 @@ from slurm_power.llm.pool_wire import (
     override_to_json,
     report_to_json,
 )
-from slurm_power.ports.credentials import Credentials
 
 REPORT_PATH, OVERRIDE_PATH = "/pool/report", "/pool/budget"
-_MOST_ANSWER_BYTES = 256 * 1024
 
 
 class HttpPoolLink:
-    def __init__(
-        self,
-        controller_url: str,
-        *,
-        credentials: Credentials,
-        allowed_uids: Collection[int],
-        timeout_s: float = 5.0,
-        transport: httpx.BaseTransport | None = None,
-    ) -> None:
-        self._client = SealedClient(
-            controller_url,
-            credentials=credentials,
-            allowed_uids=allowed_uids,
-            timeout_s=timeout_s,
-            most_answer_bytes=_MOST_ANSWER_BYTES,
-            transport=transport,
-        )
+    def __init__(self, client: SealedClient) -> None:
+        self._client = client
 
     def exchange(self, report: PoolReport) -> dict[str, Budget]:
         """Raise Unavailable when the controller cannot be reached, NotPermitted when trust fails."""

@@ -19,8 +19,8 @@ class SealedClient:
         *,
         credentials: Credentials,
         allowed_uids: Collection[int],
-        timeout_s: float,
-        most_answer_bytes: int,
+        timeout_s: float = 5.0,
+        most_answer_bytes: int = 1024 * 1024,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/")

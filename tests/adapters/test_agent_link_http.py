@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from slurm_power.adapters.agent_link_http import HttpAgentLink
+from slurm_power.adapters.sealed_http import SealedClient
 from slurm_power.errors import NotPermitted, SlurmPowerError, Unavailable
 from slurm_power.gpu.wire import AgentReport, NodeLease
 from slurm_power.gpu.wire_json import lease_to_json, report_from_json
@@ -32,12 +33,13 @@ class Controller:
         return httpx.Response(200, content=self.credentials.seal(payload))
 
     def link(self) -> HttpAgentLink:
-        return HttpAgentLink(
+        client = SealedClient(
             "http://controller:1/",
             credentials=FakeCredentials(self.clock, self.key),
             allowed_uids=[CONTROLLER_UID],
             transport=httpx.MockTransport(self._handle),
         )
+        return HttpAgentLink(client)
 
     def _handle(self, request: httpx.Request) -> httpx.Response:
         assert request.url == "http://controller:1/agent/report"

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from slurm_power.adapters.pool_link_http import HttpPoolLink
+from slurm_power.adapters.sealed_http import SealedClient
 from slurm_power.errors import ConfigError, NotPermitted, SlurmPowerError, Unavailable
 from slurm_power.llm.pool_wire import Budget, Override, PoolReport, budgets_to_json
 from slurm_power.llm.power_budget import PoolDraw
@@ -30,12 +31,13 @@ class Controller:
         return httpx.Response(200, content=self.credentials.seal(budgets_to_json(named)))
 
     def link(self, answer: Answer) -> HttpPoolLink:
-        return HttpPoolLink(
+        client = SealedClient(
             "http://controller:1",
             credentials=FakeCredentials(self.clock, self.key),
             allowed_uids=[CONTROLLER_UID],
             transport=httpx.MockTransport(lambda _: answer()),
         )
+        return HttpPoolLink(client)
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def test_budgets_of_our_pools_come_back_and_those_of_others_are_left_out(control
         pytest.param(httpx.Response(400, text="no such pool"), Unavailable, id="nonsense"),
         pytest.param(httpx.Response(403, text="uid 7 may not"), NotPermitted, id="does-not-trust-us"),
         pytest.param(httpx.Response(503), Unavailable, id="in-trouble"),
-        pytest.param(httpx.Response(200, content=b"x" * 300_000), Unavailable, id="endless"),
+        pytest.param(httpx.Response(200, content=b"x" * 2_000_000), Unavailable, id="endless"),
         pytest.param(httpx.Response(200, content=b"unsealed"), NotPermitted, id="not-sealed"),
     ],
 )
