@@ -11,6 +11,7 @@ import pytest
 from slurm_power.adapters.job_presence_proc import ProcJobPresence
 from slurm_power.errors import Unavailable
 from slurm_power.ports.job_presence import Evidence
+from slurm_power.testing.processes import wait_for
 
 ME = os.geteuid()
 
@@ -86,7 +87,8 @@ def test_a_real_process_is_seen_while_it_lives() -> None:
     environment = {"SLURM_JOB_ID": "4242", "SLURMD_NODENAME": "n1"}
     task = subprocess.Popen(["/bin/sleep", "60"], env=environment)
     try:
-        assert ProcJobPresence("n1").seen({4242: ME}) == {4242: Evidence.PROCESS}
+        # Popen returns before the kernel has set up the new program's environment.
+        assert wait_for(lambda: ProcJobPresence("n1").seen({4242: ME}) == {4242: Evidence.PROCESS}, timeout_s=5.0)
     finally:
         task.kill()
         task.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -222,14 +223,8 @@ def _two_stage_task(times, energies, *, waiting_watts: float) -> FrequencyTask:
     return FrequencyTask(schedule="1f1b", ranks=2, micro_batches=3, profile=profile, tolerance_fraction=0.1)
 
 
-@given(
-    st.lists(st.floats(0.2, 2.0), min_size=4, max_size=4),
-    st.lists(st.floats(10.0, 100.0), min_size=4, max_size=4),
-    st.floats(0.0, 30.0),
-)
-@settings(max_examples=10, deadline=None)
-def test_a_clock_a_pass_lies_between_the_best_combination_and_the_highest_clocks(times, energies, watts) -> None:
-    """All 2^12 choices. Rounding a relaxed optimum need not give the best of them, but most of what it saves."""
+def _joules(times, energies, watts) -> tuple[float, float, float]:
+    """Extra joules of the best of all 2^12 combinations, of the plan, and of the highest clocks."""
     task = _two_stage_task(times, energies, waiting_watts=watts)
     passes = [c for c in task.graph.instructions if isinstance(c, Compute)]
     highest = sum(task.profile.extra_joules(task.profile.fastest(c)) for c in passes)
@@ -241,8 +236,29 @@ def test_a_clock_a_pass_lies_between_the_best_combination_and_the_highest_clocks
             best = extra
     plan = plan_by_pass(task)
     chosen = sum(task.profile.extra_joules(task.profile.at(c, mhz)) for c, mhz in plan.clock_mhz.items())
+    return best, chosen, highest
+
+
+@given(
+    st.lists(st.floats(0.2, 2.0), min_size=4, max_size=4),
+    st.lists(st.floats(10.0, 100.0), min_size=4, max_size=4),
+    st.floats(0.0, 30.0),
+)
+@settings(max_examples=10, deadline=None)
+def test_a_clock_a_pass_lies_between_the_best_combination_and_the_highest_clocks(times, energies, watts) -> None:
+    best, chosen, highest = _joules(times, energies, watts)
     assert best - 1e-6 <= chosen <= highest + 1e-6
-    assert highest - chosen >= 0.5 * (highest - best) - 1e-6
+
+
+def test_rounding_the_relaxed_optimum_keeps_nine_tenths_of_what_could_be_saved() -> None:
+    """Over tasks drawn at random; of a single one it may keep half."""
+    random = Random(1)
+    could = does = 0.0
+    for _ in range(10):
+        times, energies = ([random.uniform(*ends) for _ in range(4)] for ends in ((0.2, 2.0), (10.0, 100.0)))
+        best, chosen, highest = _joules(times, energies, random.uniform(0.0, 30.0))
+        could, does = could + highest - best, does + highest - chosen
+    assert does >= 0.9 * could
 
 
 def test_judging_the_highest_clocks_saves_nothing() -> None:
