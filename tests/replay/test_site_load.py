@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ from slurm_power.replay.site_load import (
 from tests.urdb_rates import FLAT_RATE, dear_hours
 
 HOUR_S, KWH = 3600.0, 3.6e6
+NEW_YORK = ZoneInfo("America/New_York")
 CONFIG = PlannerConfig(slot_s=HOUR_S, headroom_fraction=0.0, ramp_cost_fraction=0.0)
 FLAT = Tariff(energy_prices=(EnergyPrice(start_s=0.0, price_per_kwh=0.1),), demand_price_per_kw=10.0)
 
@@ -146,6 +148,22 @@ def test_a_month_roll_over_starts_new_peaks_and_both_months_save() -> None:
     assert len(months) == 2
     assert all(ours < none for _, (none, ours) in months)
     assert sum(none for _, (none, _) in months) == pytest.approx(one.bill_of(one.watts).total)
+
+
+@pytest.mark.parametrize("day", [datetime(2024, 3, 10), datetime(2024, 11, 3)], ids=["23-hours", "25-hours"])
+def test_on_a_day_of_daylight_saving_the_battery_follows_the_sites_own_clock(day: datetime) -> None:
+    """Dear from noon to eight by the clock on the wall: that is another hour of UTC from this day on."""
+    dear = range(12, 20)
+    start = (day - timedelta(days=1)).replace(tzinfo=NEW_YORK).timestamp()
+    rate = FLAT_RATE | {"flatdemandstructure": [[{"rate": 0.0}]]} | dear_hours(dear, weekends=True)
+    one = case([5000.0] * 72, start_wall_s=start, rates=parse_urdb(rate, zone=NEW_YORK))
+    run = run_planned(one, perfect_forecast(one, 24), config=CONFIG)
+    hours = [datetime.fromtimestamp(start + slot * HOUR_S, NEW_YORK).hour for slot in range(72)]
+    discharged = {hour for hour, watts in zip(hours, run.discharge_watts, strict=True) if watts > 1.0}
+    assert discharged
+    assert discharged <= set(dear)
+    assert limits_broken(one, run) == charge_created_peaks(one, run) == 0
+    assert one.bill_of(run.import_watts).total < one.bill_of(one.watts).total
 
 
 def test_under_a_ratchet_last_months_peak_is_not_fought_again() -> None:
