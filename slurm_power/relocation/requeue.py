@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,16 +28,19 @@ def may_be_requeued(power: JobPower, config: RelocationConfig) -> bool:
 def plan_requeues(
     powers: Sequence[JobPower], *, uncovered_watts: float, wall_s: float, config: RelocationConfig
 ) -> list[JobAction]:
-    """The fewest and youngest jobs: those that lose the least GPU time."""
+    """The fewest and youngest jobs, which lose the least GPU time, of the users who have paid least: of whose jobs that
+    live the fewest were requeued."""
     if uncovered_watts <= config.requeue_shortfall_watts:
         return []
-    ready = sorted(
-        (p for p in powers if may_be_requeued(p, config)), key=lambda p: (_lost_gpu_s(p, wall_s), p.job.job_id)
-    )
+    paid: Counter[int] = Counter()
+    for power in powers:
+        paid[power.job.uid] += power.mark.requeued
+    ready = [power for power in powers if may_be_requeued(power, config)]
     actions: list[JobAction] = []
-    for power in ready[: config.max_requeues_per_tick]:
-        if uncovered_watts <= 0:
-            break
+    while ready and uncovered_watts > 0 and len(actions) < config.max_requeues_per_tick:
+        power = min(ready, key=lambda p: (paid[p.job.uid], _lost_gpu_s(p, wall_s), p.job.job_id))
+        ready.remove(power)
+        paid[power.job.uid] += 1
         reason = f"{kilowatts(uncovered_watts)} above the envelope with all caps at their lowest"
         actions.append(requeue_action(power, reason=reason, config=config))
         uncovered_watts -= _freed_watts(power, config)

@@ -150,6 +150,18 @@ def test_a_preemptible_job_is_requeued_only_after_all_caps_are_at_their_lowest(c
     assert 2 not in caps(second)
 
 
+def test_no_user_always_pays(cluster) -> None:
+    """Two of ann's jobs are younger than bob's; one of hers was requeued before."""
+    lowest = "capped=200,drawn=700"
+    for job_id, uid, ran_s, paid in ((1, 1000, 100.0, 1), (2, 1000, 200.0, 0), (3, 1001, 900.0, 0)):
+        mark = f"slurm-power:class=preemptible,requeued={paid},{lowest}"
+        job = cluster.add(job_id, running_on=[job_id - 1], ran_s=ran_s, uid=uid, gpu_watts=200.0)
+        cluster.jobs[-1] = replace(job, admin_comment=mark)
+    cluster.envelopes = [2500.0] * 16
+    requeued = [action.job_id for action in cluster.plan().jobs if action.verb == "requeue"]
+    assert requeued[0] == 3
+
+
 @pytest.mark.parametrize(
     "changes", [{"requeueable": False}, {"power_class": PowerClass.FLEXIBLE}], ids=["no-requeue", "flexible"]
 )
