@@ -84,7 +84,8 @@ def measure(layers: str, wanted: list[tuple[float, int, int]], console: Console)
     with temporary_cluster(ClusterSettings()) as cluster:
         cluster.up()
         with pool_site(cluster) as site:
-            options = [*site.tables["serving_pools"]["sbatch_options"], "--exclusive"]  # an instance, a server
+            # An instance, a server; no time limit comes up meanwhile.
+            options = [*site.tables["serving_pools"]["sbatch_options"], "--exclusive", "--time=60"]
             site.tables["router"] |= {
                 "ttft_small_s": SLO.ttft_s[Size.SMALL], "ttft_medium_s": SLO.ttft_s[Size.MEDIUM],
                 "ttft_large_s": SLO.ttft_s[Size.LARGE], "tbt_s": SLO.tbt_s,
