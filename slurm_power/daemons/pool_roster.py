@@ -20,8 +20,8 @@ class PoolInstance:
     """One serving job. Implements routing's `Instance`."""
 
     __slots__ = (
-        "accepts", "alive", "asked_tokens", "capacity_tokens", "ends", "gpus", "held_tokens", "job_id", "leaves",
-        "left_s", "missed_looks", "pool", "prefill_tokens", "prefill_tokens_per_s", "requests", "running", "seats",
+        "accepts", "alive", "asked_tokens", "capacity_tokens", "ends", "gpus", "held_tokens", "job_id", "left_s",
+        "missed_looks", "pool", "prefill_tokens", "prefill_tokens_per_s", "relief_s", "requests", "running", "seats",
         "served", "since_s", "status", "unbegun", "url",
     )  # fmt: skip
 
@@ -35,7 +35,7 @@ class PoolInstance:
         self.alive = False
         self.ends = False  # drains, and takes nothing new
         self.left_s: float | None = None  # until Slurm ends its job
-        self.leaves = False  # so soon that another one must take its place
+        self.relief_s: float | None = None  # until another one should take its place; below zero: since then
         self.accepts = False
         self.seats = seats
         self.requests = self.held_tokens = self.prefill_tokens = self.served = self.asked_tokens = 0
@@ -48,6 +48,11 @@ class PoolInstance:
     def settle(self) -> None:
         """After a change of the flags above."""
         self.accepts = bool(self.url) and self.alive and not self.ends
+
+    @property
+    def leaves(self) -> bool:
+        """Its time is nearly up: it serves on until another one does."""
+        return self.relief_s is not None and self.relief_s <= 0.0
 
     @property
     def name(self) -> str:

@@ -35,8 +35,6 @@ _LATELY_S = 60.0
 _LEAST_TOKENS_PER_S = 1.0
 _WEEK_S = 7 * 86_400.0
 _LOOK_S, _END_AGAIN_S = 0.2, 60.0
-_LOOKS_TO_DRAIN = 2
-"""Before the time limit, beside drain_s: the look that finds out may be late."""
 
 
 class PoolSizes:
@@ -189,10 +187,11 @@ class PoolSizes:
         self._roster.regroup()
 
     def _relieve(self, plan: FleetPlan, *, serving_gpus: int) -> None:
-        """Who leaves soon is drained once the others serve all that is planned, or when it has only the time to."""
-        last_s = self._config.drain_s + _LOOKS_TO_DRAIN * self._config.watch_period_s
+        """Who leaves soon is drained once the others serve all that is planned; or, when its relief should serve by now
+        and does not, to leave it the GPUs."""
         for one in [one for one in self._roster if one.leaves and not one.ends]:
-            if serving_gpus >= plan.gpus or (one.left_s is not None and one.left_s < last_s):
+            is_late = one.relief_s is not None and one.relief_s < -self._watch.start_s
+            if serving_gpus >= plan.gpus or is_late:
                 log.info("instance %s has %.0f s left and is relieved", one.name, one.left_s or 0.0)
                 self._drain(one.job_id)
 

@@ -12,7 +12,7 @@ from slurm_power.daemons.pool_roster import PoolInstance, Roster, pool_of
 from slurm_power.errors import SlurmPowerError, Unavailable
 from slurm_power.llm.instance_status import InstanceStatus
 from slurm_power.llm.profile import ServingProfile, ShardProfile
-from slurm_power.llm.relief import leaves_soon
+from slurm_power.llm.relief import TimeLeft, relief_starts
 from slurm_power.llm.request_class import RequestClass
 from slurm_power.ports.clock import Clock
 from slurm_power.ports.serving_instance import ServingInstance
@@ -93,6 +93,7 @@ class PoolWatch:
                 one = self._add(job.job_id, pool, job.gpus)
             if one is not None:
                 self._note(one, job)
+        self._tell_reliefs({job.job_id: job.limit_s for job in jobs})
         for one in list(self._roster):
             one.missed_looks = 0 if one.job_id in there else one.missed_looks + 1
             if one.missed_looks >= _GONE_AFTER_LOOKS or (one.missed_looks and (one.running or one.ends)):
@@ -104,11 +105,26 @@ class PoolWatch:
         if one.running and not job.running:  # it is started again
             self._forget(one)
         one.running, one.left_s = job.running, job.left_s
-        one.leaves = job.running and leaves_soon(job.left_s, job.limit_s, notice_s=self._notice_s(one))
 
-    def _notice_s(self, one: PoolInstance) -> float:
-        """A server may have to boot, a start may take twice as long as it should, and then one still has to drain."""
-        return self._profile.boot_s + 2.0 * self.shard(one).startup_s + self._config.drain_s
+    def _tell_reliefs(self, limits_s: Mapping[int, float | None]) -> None:
+        lasting = [
+            TimeLeft(one.job_id, one.left_s, limits_s.get(one.job_id))
+            for one in self._roster
+            if one.running and not one.ends and one.left_s is not None
+        ]
+        each_s = self.start_s + self._startup_s + self._config.drain_s
+        starts = relief_starts(lasting, each_s=each_s)
+        for one in self._roster:
+            one.relief_s = starts.get(one.job_id)
+
+    @property
+    def start_s(self) -> float:
+        """Of an instance on a server that is off."""
+        return self._profile.boot_s + self._startup_s
+
+    @property
+    def _startup_s(self) -> float:
+        return max(self.shard(one).startup_s for one in self._roster) if len(self._roster) else 0.0
 
     def _add(self, job_id: int, pool: RequestClass, gpus: int) -> PoolInstance:
         one = PoolInstance(

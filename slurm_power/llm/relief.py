@@ -1,12 +1,30 @@
-"""When an instance whose job has a time limit is relieved: another one must serve before it ends. Pure."""
+"""When instances whose jobs have a time limit are relieved: another one must serve before each ends. Pure."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-def leaves_soon(left_s: float | None, limit_s: float | None, *, notice_s: float) -> bool:
-    """`left_s`: until Slurm ends the job; None: it sets no end. `notice_s`: what a relief takes to serve, and the one
-    that leaves to finish. Never in the first half of a job's time: a limit below twice the notice would else have
-    each instance relieved as soon as it serves."""
-    if left_s is None:
-        return False
-    return left_s < notice_s and (limit_s is None or left_s < limit_s / 2)
+
+@dataclass(frozen=True, slots=True)
+class TimeLeft:
+    number: int
+    left_s: float  # until Slurm ends the job
+    limit_s: float | None  # of the job, from its start
+
+
+def relief_starts(instances: Sequence[TimeLeft], *, each_s: float) -> dict[int, float]:
+    """By number: seconds from now until its relief should start; below zero: since so long.
+
+    As late as possible, but one after the other, each with `each_s` of its own: those that started together end
+    together, and GPUs for all their reliefs at once are seldom free. Never in the first half of a job's time: a short
+    limit would else have each instance relieved as soon as it serves.
+    """
+    found: dict[int, float] = {}
+    next_s = math.inf
+    for one in sorted(instances, key=lambda one: (-one.left_s, one.number)):
+        next_s = min(one.left_s, next_s) - each_s
+        half_s = math.inf if one.limit_s is None else one.limit_s / 2
+        found[one.number] = max(next_s, one.left_s - half_s)
+    return found

@@ -323,18 +323,39 @@ def test_an_instance_whose_time_runs_out_is_relieved_by_one_that_serves(tmp_path
     run(test())
 
 
-def test_without_a_relief_it_serves_until_it_has_only_the_time_to_drain(tmp_path: Path) -> None:
+def test_without_a_free_gpu_it_drains_in_time_for_a_relief_on_its_own(tmp_path: Path) -> None:
     async def test() -> None:
         site = Site(tmp_path)
         first = await with_one_serving(site)
         site.jobs.refuses = "no GPU for you"
-        site.jobs.limit(first, left_s=5.0, limit_s=1000.0)
+        site.jobs.limit(first, left_s=11.0, limit_s=1000.0)
         await site.look()
         await site.settle()
         assert site.jobs.ended == []
-        site.jobs.limit(first, left_s=3.0, limit_s=1000.0)
+        site.jobs.limit(first, left_s=9.0, limit_s=1000.0)  # a start takes 10 s
         await site.look()
         await site.settle()
         assert site.jobs.ended == [first]
+
+    run(test())
+
+
+def test_instances_that_end_together_never_drain_together(tmp_path: Path) -> None:
+    async def test() -> None:
+        site = Site(tmp_path, least_instances=2)
+        await site.look()
+        await site.serve_all()
+        first, second = site.jobs.there
+        site.jobs.refuses = "no GPU for you"
+        for job_id in (first, second):
+            site.jobs.limit(job_id, left_s=25.0, limit_s=1000.0)
+        await site.look()
+        await site.settle()
+        assert len(site.jobs.ended) == 1
+        site.jobs.refuses = ""
+        await site.look(after_s=11.0)  # the refusal made it wait
+        await site.serve_all()
+        assert site.roster.serving() == 2
+        assert len(site.jobs.ended) == 1
 
     run(test())
