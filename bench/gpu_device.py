@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 
@@ -12,3 +14,11 @@ def gpu_device() -> Any | None:
     except ImportError:
         return None
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+
+
+def measured(name: str, measure: Callable[[], dict[str, Any] | None]) -> dict[str, Any]:
+    """What `measure` finds; without a GPU the benchmark called `name` ends with one line."""
+    figures = measure()
+    if figures is None:
+        sys.exit(f"{name}: needs a CUDA device, and torch sees none")
+    return figures

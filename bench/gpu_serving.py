@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 from pathlib import Path
 from typing import Any
 
-from bench.gpu_device import gpu_device
+from bench.gpu_device import gpu_device, measured
 from bench.serving_model import make
 
 FOLDER = Path("build/bench/serving-model-1b")
@@ -34,10 +33,7 @@ BF16_BYTES = 2
 
 
 def main() -> None:
-    figures = measure()
-    if figures is None:
-        sys.exit("bench.gpu_serving: needs a CUDA device, and torch sees none")
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(measured("bench.gpu_serving", measure), indent=2))
 
 
 def measure() -> dict[str, Any] | None:

@@ -6,13 +6,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bench.gpu_device import gpu_device
+from bench.gpu_device import gpu_device, measured
 
 BLOCK_TOKENS, BF16_BYTES = 16, 2
 
@@ -36,10 +35,7 @@ PROMPTS = [(1, 2048, 2048), (4, 4096, 512)]
 
 
 def main() -> None:
-    figures = measure()
-    if figures is None:
-        sys.exit("bench.gpu_serving_attention: needs a CUDA device, and torch sees none")
-    print(json.dumps(figures, indent=2))
+    print(json.dumps(measured("bench.gpu_serving_attention", measure), indent=2))
 
 
 def measure() -> dict[str, Any] | None:

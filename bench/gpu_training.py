@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.gpu_device import gpu_device
+from bench.gpu_device import gpu_device, measured
 from bench.gpu_roofline import TOKENS, Layer, feed_forward, layers, preset_of, roofline_s
 from training.planning.hardware import Hardware, hardware
 from training.precision import BF16, FP8, policy
@@ -25,10 +24,7 @@ COLUMNS = (
 
 
 def main() -> None:
-    figures = measure()
-    if figures is None:
-        sys.exit("bench.gpu_training: needs a CUDA device, and torch sees none")
-    show(figures, Console(highlight=False))
+    show(measured("bench.gpu_training", measure), Console(highlight=False))
 
 
 def measure() -> dict[str, Any] | None:

@@ -12,11 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from slurm_power.cli import report_style
 from slurm_power.cli.report_style import PLACEHOLDERS
 
-INK, PAPER, QUIET, BAD = (PLACEHOLDERS[name] for name in ("ink", "paper", "quiet", "bad"))
+PAPER, QUIET, BAD = (PLACEHOLDERS[name] for name in ("paper", "quiet", "bad"))
 CURVES = tuple(PLACEHOLDERS[name] for name in ("first", "second", "fourth", "fifth", "third"))
 FIRST, SECOND, GOOD, _, THIRD = CURVES
 
-WIDE_INCHES = (13.0, 3.0)
+WIDE_INCHES = 13.0
 
 
 @contextmanager

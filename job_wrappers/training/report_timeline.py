@@ -38,7 +38,7 @@ def timeline_plot(drawn: DrawnStep) -> str:
     unit, factor = ("ms", 1e3) if drawn.replay.makespan_s < 1.0 else ("s", 1.0)
     height = 1.5 + 0.38 * len(drawn.replay.intervals)
     below = f"{unit} since the step began"
-    figure, axes = new_axes(_title(drawn), "", below, size_inches=(WIDE_INCHES[0], height))
+    figure, axes = new_axes(_title(drawn), "", below, size_inches=(WIDE_INCHES, height))
     for rank, intervals in enumerate(drawn.replay.intervals):
         for chunk in range(drawn.plan.chunks):
             for direction, colour in COLOURS[chunk].items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +21,7 @@ from slurm_power.testing.cluster import DevCluster  # noqa: E402
 from slurm_power.testing.nvml_emulator.emulator import EmulatedNode  # noqa: E402
 from slurm_power.testing.processes import wait_for  # noqa: E402
 from tests.cluster.agents import agents_on  # noqa: E402
-from tests.cluster.ranks import is_rank  # noqa: E402
-from tests.cluster.test_agent_on_slurm import processes_of  # noqa: E402
+from tests.cluster.ranks import kill_rank  # noqa: E402
 from tests.serving.tiny_models import oracle_greedy, write_model  # noqa: E402
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(900)]
@@ -162,12 +160,7 @@ def test_a_killed_rank_ends_the_job_with_a_line_that_names_it(work: Workplace) -
     slurm = work.slurm
     job_id = work.submit()
     answer(work.url(job_id))
-    rank_1 = next(
-        pid
-        for pid in processes_of(job_id, str(slurm.layout.slurm_conf))
-        if is_rank(pid, 1, program="slurm-power-serve")
-    )
-    os.kill(rank_1, signal.SIGKILL)
+    rank_1 = kill_rank(slurm, job_id, 1, program="slurm-power-serve")
     facts = slurm.wait_for_job(job_id, "FAILED", "COMPLETED", timeout_s=60.0)
     assert (facts["JobState"], facts["Restarts"]) == ("FAILED", "0")
     assert f"slurm-power-serve: rank 1 (n2, pid {rank_1}) is gone\n" in slurm.job_output(job_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -22,8 +21,7 @@ from slurm_power.testing.cluster import DevCluster  # noqa: E402
 from slurm_power.testing.nvml_emulator.emulator import EmulatedNode  # noqa: E402
 from slurm_power.testing.processes import wait_for  # noqa: E402
 from tests.cluster.agents import agents_on  # noqa: E402
-from tests.cluster.ranks import is_rank  # noqa: E402
-from tests.cluster.test_agent_on_slurm import processes_of  # noqa: E402
+from tests.cluster.ranks import kill_rank  # noqa: E402
 from training.run.config_text import example_config  # noqa: E402
 from training.run.listener import StepRecord  # noqa: E402
 from training.run.records import read_steps  # noqa: E402
@@ -175,12 +173,7 @@ def test_a_killed_rank_ends_the_job_with_a_line_that_names_it(work: Workplace) -
     slurm = work.slurm
     job_id = work.submit("b", "--parallel=pipeline=2,data=2,expert=2")
     work.await_step(job_id, "b", 1)
-    rank_3 = next(
-        pid
-        for pid in processes_of(job_id, str(slurm.layout.slurm_conf))
-        if is_rank(pid, 3, program="slurm-power-train")
-    )
-    os.kill(rank_3, signal.SIGKILL)
+    rank_3 = kill_rank(slurm, job_id, 3, program="slurm-power-train")
     facts = slurm.wait_for_job(job_id, "FAILED", "COMPLETED", timeout_s=60.0)
     assert (facts["JobState"], facts["Restarts"]) == ("FAILED", "0")
     assert f"slurm-power-train: rank 3 (n2, pid {rank_3}) is gone\n" in slurm.job_output(job_id)
